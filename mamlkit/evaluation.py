@@ -1,0 +1,104 @@
+"""How good is a learner on tasks it has never seen? A mean over tasks, and how far to trust it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mamlkit.learners import Learner
+from mamlkit.meta_gradient import query_losses
+from mamlkit.tasks import TaskBatch
+from mamlkit.validation import expect_same_tasks
+
+__all__ = ["Evaluation", "Interval", "evaluate", "interval"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over tasks with its 95 % confidence interval, ``mean`` plus or minus ``half_width``."""
+
+    mean: float
+    half_width: float
+    tasks: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.half_width:.3f}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Query results of many tasks, before adaptation (index 0) and after each inner step.
+
+    Attributes:
+        losses: ``(steps + 1, tasks)``.
+        accuracies: ``(steps + 1, tasks)`` as fractions, or ``None`` where targets are not classes.
+    """
+
+    losses: Tensor
+    accuracies: Tensor | None
+
+    def loss(self, step: int = -1) -> Interval:
+        """Mean query loss after ``step`` steps (the last one when not given)."""
+        return interval(self.losses[step])
+
+    def accuracy(self, step: int = -1) -> Interval:
+        """Mean query accuracy after ``step`` steps, a fraction."""
+        return interval(self._accuracies()[step])
+
+    @property
+    def gain(self) -> Interval:
+        """Accuracy after the last step minus accuracy before adaptation, task by task."""
+        return interval(self._accuracies()[-1] - self._accuracies()[0])
+
+    def share_above(self, accuracy: float) -> float:
+        """The share of tasks whose accuracy after the last step is above this fraction."""
+        return (self._accuracies()[-1] > accuracy).double().mean().item()
+
+    def _accuracies(self) -> Tensor:
+        if self.accuracies is None:
+            raise ValueError("expected tasks with class numbers as targets, got real-valued targets: use loss()")
+        return self.accuracies
+
+
+def interval(values: Tensor) -> Interval:
+    """Mean and 95 % interval over tasks: 1.96 sample standard deviations divided by the root of the number of tasks.
+
+    The spread is over *tasks*, each with its own average over query points, as in Finn et al., 2017, table 1.
+
+    Args:
+        values: ``(tasks,)``, one number a task.
+
+    Raises:
+        ValueError: with fewer than two tasks, which have no spread.
+    """
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"expected one value for each of at least two tasks, got shape {tuple(values.shape)}")
+    wide = values.double()
+    return Interval(wide.mean().item(), 1.96 * wide.std().item() / math.sqrt(len(values)), len(values))
+
+
+def evaluate(learner: Learner, tasks: TaskBatch, *, steps: int | None = None, chunk: int = 100) -> Evaluation:
+    """Adapt to each task's support set and measure on its query set, before adaptation and after each step.
+
+    Args:
+        learner: what to evaluate; it is not changed.
+        tasks: test tasks, 600 of them in most papers.
+        steps: inner steps; those of training when not given.
+        chunk: how many tasks are held in memory at a time.
+
+    Raises:
+        TypeError, ValueError: if the tensors of the batch do not fit each other.
+    """
+    expect_same_tasks(*tasks)
+    inner = learner.inner_loop(steps=steps, order=0)
+    losses, accuracies = [], []
+    for first in range(0, tasks.num_tasks, chunk):
+        part = tasks.select(slice(first, first + chunk))
+        outputs, values = query_losses(inner, learner.initialisation(), part, learner.engine)
+        losses.append(values)  # (steps + 1, chunk)
+        if not part.query_y.is_floating_point():
+            accuracies.append((outputs.argmax(-1) == part.query_y).double().mean(-1))  # (steps + 1, chunk)
+    return Evaluation(torch.cat(losses, 1), torch.cat(accuracies, 1) if accuracies else None)

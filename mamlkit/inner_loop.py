@@ -1,0 +1,158 @@
+"""The inner loop: K steps of gradient descent on the support set of a task.
+
+    theta^(0) = theta,     theta^(k+1) = theta^(k) - alpha * dL_support(theta^(k)) / dtheta^(k)
+
+(Finn et al., 2017, arXiv:1703.03400, equation 1.) Parameters are a dict of tensors and the model is called with them; the
+module itself is never changed. What makes MAML special is the ``order`` of the derivative that may later be taken through
+these steps:
+
+* 2: each gradient stays a function of the parameters, so that a later derivative sees the Hessian (MAML);
+* 1: each gradient is a constant, so that a later derivative goes straight through (FOMAML);
+* 0: nothing is kept, for evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
+from mamlkit.validation import expect_at_least, expect_model, expect_points
+
+__all__ = ["Forward", "InnerLoop", "Loss", "Order", "Parameters", "adapt", "descend", "forward_of", "parameters_of"]
+
+Parameters = Mapping[str, Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> scalar, the mean over the points
+Forward = Callable[[Parameters, Tensor, int], Tensor]  # (parameters, inputs, inner steps taken so far) -> outputs
+Order = Literal[0, 1, 2]
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """Everything that decides how a task is adapted, apart from the starting point and the data.
+
+    Attributes:
+        forward: the model as a function of its parameters.
+        loss: of outputs and targets, averaged over points.
+        step_sizes: which parameters move, and how far.
+        steps: K.
+        order: of the derivative that can be taken through the steps.
+    """
+
+    forward: Forward
+    loss: Loss
+    step_sizes: Callable[[int], Rates]
+    steps: int
+    order: Order
+
+    def trajectory(self, parameters: Parameters, support_x: Tensor, support_y: Tensor) -> list[Parameters]:
+        """Adapt one task: parameters after 0, 1, ..., K steps.
+
+        Args:
+            parameters: the start, by name.
+            support_x: ``(support, *input)``.
+            support_y: ``(support, *output)``.
+        """
+
+        def support_loss(current: Parameters, step: int) -> Tensor:
+            return self.loss(self.forward(current, support_x, step), support_y)  # ()
+
+        return descend(support_loss, parameters, self.step_sizes, self.steps, self.order)
+
+
+def descend(
+    objective: Callable[[Parameters, int], Tensor],
+    parameters: Parameters,
+    step_sizes: Callable[[int], Rates],
+    steps: int,
+    order: Order,
+) -> list[Parameters]:
+    """Gradient descent that can itself be differentiated.
+
+    Args:
+        objective: a scalar function of the parameters and of the number of steps taken so far.
+        parameters: the start, by name.
+        step_sizes: the rates of step k, by name; parameters without a rate stay.
+        steps: how many.
+        order: see the module's docstring.
+
+    Returns:
+        The parameters after 0, 1, ..., ``steps`` steps.
+    """
+    trajectory = [parameters]
+    for step in range(steps):
+        rates, current = step_sizes(step), trajectory[-1]
+        if order == 0:  # cut the path back to the start: each step builds and drops a graph of its own
+            current = {name: value.detach().requires_grad_(name in rates) for name, value in current.items()}
+        with torch.enable_grad():
+            gradients = torch.autograd.grad(
+                objective(current, step),
+                [current[name] for name in rates],
+                create_graph=order == 2,  # the one flag between MAML and FOMAML
+                materialize_grads=True,  # a parameter the loss does not touch has gradient zero
+            )
+        with torch.set_grad_enabled(order > 0):
+            moved = {
+                name: current[name] - rate * gradient  # the shape of the parameter
+                for (name, rate), gradient in zip(rates.items(), gradients, strict=True)
+            }
+        trajectory.append({**trajectory[-1], **moved})
+    return trajectory
+
+
+def adapt(
+    model: nn.Module,
+    support_x: Tensor,
+    support_y: Tensor,
+    *,
+    loss: Loss,
+    steps: int,
+    step_sizes: float | StepSizes,
+    parameters: Parameters | None = None,
+    order: Order = 2,
+) -> list[Parameters]:
+    """Adapt a model to one task by K steps of gradient descent, equation (1) of Finn et al., 2017.
+
+    Args:
+        model: any module; it is not changed.
+        support_x: ``(support, *input)``, floating point.
+        support_y: ``(support, *output)``, or class numbers ``(support,)``.
+        loss: of outputs and targets, averaged over points, for instance ``torch.nn.functional.mse_loss``.
+        steps: K, at least 1.
+        step_sizes: alpha, or a ``StepSizes``.
+        parameters: where to start; the model's own when not given.
+        order: 2 to differentiate through the steps in full, 1 for first order, 0 when no derivative follows.
+
+    Returns:
+        The parameters after 0, 1, ..., K steps, each a mapping from name to tensor; call the model with them through
+        ``torch.func.functional_call(model, parameters, (x,))``.
+
+    Raises:
+        TypeError, ValueError: naming what was expected and what came.
+    """
+    expect_model(model)
+    expect_points("support", support_x, support_y)
+    expect_at_least("steps", steps, 1)
+    start = parameters_of(model) if parameters is None else parameters
+    sizes = step_sizes if isinstance(step_sizes, StepSizes) else FixedStepSize(start, step_sizes)
+    return InnerLoop(forward_of(model), loss, sizes, steps, order).trajectory(start, support_x, support_y)
+
+
+def parameters_of(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters of a model that can be learned, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def forward_of(model: nn.Module) -> Forward:
+    """The model as a function of its parameters; batch norm may write into copies of its buffers, never into the model."""
+    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+
+    def forward(parameters: Parameters, x: Tensor, step: int) -> Tensor:
+        return functional_call(model, {**buffers, **parameters}, (x,))
+
+    return forward

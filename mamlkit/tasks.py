@@ -1,0 +1,115 @@
+"""A batch of tasks, and the seeded stream of batches that meta-training reads.
+
+In meta-learning a *task* is what a data point is elsewhere: a small learning problem with a support set to adapt on and a
+query set to be judged on (Vinyals et al., 2016, arXiv:1606.04080).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from mamlkit.validation import expect_at_least
+
+__all__ = ["TaskBatch", "TaskDistribution", "TaskStream"]
+
+
+class TaskBatch(NamedTuple):
+    """Tasks of one shape, side by side: the leading axis of every tensor counts tasks.
+
+    Attributes:
+        support_x: inputs to adapt on, ``(tasks, support, *input)``.
+        support_y: their targets, ``(tasks, support)`` class numbers or ``(tasks, support, *output)`` values.
+        query_x: inputs to be judged on, ``(tasks, query, *input)``.
+        query_y: their targets, as ``support_y``.
+    """
+
+    support_x: Tensor
+    support_y: Tensor
+    query_x: Tensor
+    query_y: Tensor
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks the batch holds (``len()`` of a named tuple counts its fields)."""
+        return self.support_x.shape[0]
+
+    def select(self, tasks: slice) -> TaskBatch:
+        """A batch of only these tasks."""
+        return TaskBatch(*(tensor[tasks] for tensor in self))
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TaskBatch:
+        """The same batch on another device."""
+        return TaskBatch(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
+
+
+@runtime_checkable
+class TaskDistribution(Protocol):
+    """Anything that draws tasks: sinusoids, characters, the reader's own images."""
+
+    def sample(self, num_tasks: int, generator: torch.Generator) -> TaskBatch:
+        """Draw ``num_tasks`` tasks; the generator alone decides which."""
+        ...
+
+
+class TaskStream:
+    """An endless stream of meta-batches: batch number ``i`` depends on the seed and on ``i`` only.
+
+    So a run that stops after batch ``i`` resumes with ``start=i``. With several processes each takes its share of the
+    *same* batch: the tasks of a run do not depend on how many processes run it.
+
+    Args:
+        distribution: where tasks come from.
+        meta_batch: tasks a batch, over all processes.
+        seed: of the stream.
+        start: number of the first batch.
+        rank: which process this is.
+        world_size: how many processes share each batch; must divide ``meta_batch``.
+
+    Raises:
+        ValueError: if ``meta_batch`` is below 1, or is not a multiple of ``world_size``.
+    """
+
+    def __init__(
+        self,
+        distribution: TaskDistribution,
+        meta_batch: int,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        expect_at_least("meta_batch", meta_batch, 1)
+        expect_at_least("start", start, 0)
+        expect_at_least("seed", seed, 0)
+        if meta_batch % world_size:
+            raise ValueError(f"expected a meta_batch that {world_size} processes can share evenly, got {meta_batch}")
+        self.distribution, self.meta_batch, self.seed, self.position = distribution, meta_batch, seed, start
+        share = meta_batch // world_size
+        self.share = slice(rank * share, (rank + 1) * share)
+
+    def batch(self, number: int) -> TaskBatch:
+        """This process's share of batch ``number``."""
+        generator = torch.Generator().manual_seed(stream_seed(self.seed, number))
+        return self.distribution.sample(self.meta_batch, generator).select(self.share)
+
+    def __iter__(self) -> Iterator[TaskBatch]:
+        while True:
+            self.position += 1
+            yield self.batch(self.position - 1)
+
+
+def stream_seed(seed: int, number: int) -> int:
+    """One seed for each pair (seed of the stream, number of the batch): far apart even for neighbours.
+
+    Multiplying by a large odd constant and folding the high half down is the finaliser of SplitMix64 (Steele et al., 2014).
+    """
+    mask = (1 << 64) - 1
+    mixed = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & mask
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & mask
+    return (mixed ^ (mixed >> 31)) >> 1  # torch takes seeds below 2**63 without sign trouble

@@ -1,0 +1,110 @@
+"""One clear error, before any work: what was expected and what came."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "expect_at_least",
+    "expect_model",
+    "expect_one_of",
+    "expect_points",
+    "expect_rate",
+    "expect_same_tasks",
+    "stack_tasks",
+]
+
+
+def expect_at_least(name: str, value: int, minimum: int) -> int:
+    """A whole number no smaller than ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"expected {name} to be a whole number, got {describe(value)}")
+    if value < minimum:
+        raise ValueError(f"expected {name} >= {minimum}, got {value}")
+    return value
+
+
+def expect_rate(name: str, value: float, *, zero: bool = False) -> float:
+    """A finite positive number (``zero=True`` lets 0 pass too)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected {name} to be a number, got {describe(value)}")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise ValueError(f"expected {name} to be a finite number {'>=' if zero else '>'} 0, got {value}")
+    return float(value)
+
+
+def expect_one_of(name: str, value: str, allowed: Sequence[str]) -> str:
+    """One of a few words."""
+    if value not in allowed:
+        raise ValueError(f"expected {name} to be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def expect_model(model: nn.Module) -> nn.Module:
+    """A module with at least one parameter that can be learned."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected model to be a torch.nn.Module, got {describe(model)}")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"expected a model with parameters to learn, got {type(model).__name__} with none")
+    return model
+
+
+def expect_points(name: str, x: Tensor, y: Tensor) -> None:
+    """Inputs and targets of one set of points: ``(points, *input)`` and ``(points, *output)``."""
+    for part, value in (("inputs", x), ("targets", y)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"expected the {name} {part} to be a tensor, got {describe(value)}")
+        if value.ndim == 0:
+            raise ValueError(f"expected the {name} {part} to have an axis of points, got a tensor without axes")
+    if not x.is_floating_point():
+        raise TypeError(f"expected floating-point {name} inputs, got {x.dtype}; convert them with .float()")
+    if x.shape[0] == 0:
+        raise ValueError(f"expected at least one {name} point, got an empty set of shape {tuple(x.shape)}")
+    if x.shape[0] != y.shape[0]:
+        raise ValueError(f"expected one {name} target an input, got {x.shape[0]} inputs and {y.shape[0]} targets")
+
+
+def expect_same_tasks(support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> None:
+    """The four tensors of a task batch: equal task counts, at least one task, and sound points in each task."""
+    for name, x, y in (("support", support_x, support_y), ("query", query_x, query_y)):
+        for part, value in (("inputs", x), ("targets", y)):
+            if not isinstance(value, Tensor):
+                raise TypeError(f"expected the {name} {part} to be a tensor, got {describe(value)}")
+            if value.ndim < 2:
+                raise ValueError(f"expected {name} {part} of shape (tasks, points, ...), got {tuple(value.shape)}")
+    counts = [tensor.shape[0] for tensor in (support_x, support_y, query_x, query_y)]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            "expected the same number of tasks in support inputs, support targets, query inputs and query targets, "
+            f"got {', '.join(map(str, counts))}"
+        )
+    if counts[0] == 0:
+        raise ValueError("expected at least one task, got an empty batch")
+    expect_points("support", support_x[0], support_y[0])
+    expect_points("query", query_x[0], query_y[0])
+    if support_x.shape[2:] != query_x.shape[2:]:
+        raise ValueError(
+            f"expected support and query inputs of one shape, got {tuple(support_x.shape[2:])} and {tuple(query_x.shape[2:])}"
+        )
+
+
+def stack_tasks(name: str, value: Tensor | Sequence[Tensor]) -> Tensor:
+    """A tensor with a leading task axis, from such a tensor or from a list with one tensor a task."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, Tensor) for item in value):
+        shapes = {tuple(item.shape) for item in value}
+        if len(shapes) > 1:
+            raise ValueError(f"expected {name} of one shape for every task, got {', '.join(map(str, sorted(shapes)))}")
+        return torch.stack(list(value))  # (tasks, points, ...)
+    raise TypeError(f"expected {name} to be a tensor or a list of tensors, one a task, got {describe(value)}")
+
+
+def describe(value: object) -> str:
+    """A short name for what came: its value where that is short, else its type."""
+    text = repr(value)
+    return f"{type(value).__name__} {text}" if len(text) <= 40 else type(value).__name__

@@ -1,0 +1,8 @@
+"""Live figures: anywidgets whose JavaScript does the mathematics, so they work in a page with no kernel.
+
+Each figure stands in its own module next to the plain torch functions that compute the same numbers by autograd.
+"""
+
+from mamlkit.widgets.two_tasks import TwoTasks, two_task_arrows, two_task_losses
+
+__all__ = ["TwoTasks", "two_task_arrows", "two_task_losses"]
