@@ -1,0 +1,47 @@
+# `make` alone lists what there is. Works with GNU make 3.81 and later.
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/ready
+PORT ?= 8000
+
+.PHONY: help setup book test serve notebooks lint clean
+
+help:
+	@echo "make book       build the book into _build/html (the first time it also makes $(VENV))"
+	@echo "make serve      build it and serve it on http://localhost:$(PORT)"
+	@echo "make test       lint, build, then run every test, notebooks and browser included"
+	@echo "make notebooks  run every notebook again and store its outputs"
+	@echo "make lint       ruff and mypy"
+	@echo "make clean      remove what was built; $(VENV) stays"
+	@echo "Needs Python 3.11, 3.12 or 3.13; 'make PYTHON=/path/to/python book' chooses one."
+
+setup: $(READY)
+
+$(READY): requirements.txt pyproject.toml tools/make_venv.sh
+	@PYTHON="$(PYTHON)" sh tools/make_venv.sh $(VENV)
+	@touch $(READY)
+
+book: $(READY)
+	@PYTHONWARNINGS=ignore $(VENV)/bin/jupyter-book build . -W --keep-going -n -q
+	@echo "The book: _build/html/index.html"
+
+serve: book
+	@echo "http://localhost:$(PORT) (Ctrl-C stops it)"
+	@$(PY) -m http.server $(PORT) --bind localhost --directory _build/html
+
+notebooks: $(READY)
+	$(PY) book/_ext/execute.py
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+# Shapes in the annotations are checked at run time in the unit tests. The tests on wrong input run without that check,
+# because there it is mamlkit's own message that counts.
+test: lint book
+	$(PY) -m pytest tests/unit -q --jaxtyping-packages=mamlkit,beartype.beartype
+	$(PY) -m pytest tests --ignore=tests/unit -n 2 --dist loadgroup
+
+clean:
+	rm -rf _build build dist mamlkit.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,70 @@
+"""Sphinx extension: every page of the book asks only the server it came from.
+
+MathJax is copied from an installed package, the scripts of Thebe (which a theme loads from elsewhere) are dropped, and
+the front page forwards to the book's first page.
+"""
+
+from __future__ import annotations
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+# What pages with formulas may ask for: the program, its fonts, rarely used commands, and speech for screen readers.
+MATHJAX_PARTS = ["tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y", "sre"]
+
+FRONT_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<meta http-equiv="refresh" content="0; url={target}">
+<link rel="canonical" href="{target}">
+</head>
+<body><main><h1>{title}</h1><p><a href="{target}">Open the book</a></p></main></body>
+</html>
+"""
+
+
+def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
+    """Copy the part of MathJax that is used into the finished book, once."""
+    spec = find_spec("sphinx-mathjax-offline")
+    target = Path(app.outdir, "_static", "mathjax")
+    if exception or app.builder.format != "html" or target.exists():
+        return
+    if spec is None or spec.origin is None:
+        raise RuntimeError("MathJax is missing: install sphinx-mathjax-offline (it is in requirements.txt)")
+    source = Path(spec.origin).parent / "static" / "mathjax"
+    for part in MATHJAX_PARTS:
+        (target / part).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (source / part).is_dir() else shutil.copy
+        copy(source / part, target / part)
+
+
+def write_front_page(app: Sphinx, exception: Exception | None) -> None:
+    """Let index.html lead to the book's first page, where another page was not built in its place."""
+    if exception is None and app.builder.format == "html" and app.config.root_doc != "index":
+        page = FRONT_PAGE.format(title=app.config.html_title, target=f"{app.config.root_doc}.html")
+        Path(app.outdir, "index.html").write_text(page, encoding="utf-8")
+
+
+def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
+    """Take the scripts of Thebe off a page: they are loaded from another host even when they are off."""
+
+    def is_thebe(asset: object) -> bool:
+        attributes = getattr(asset, "attributes", {})
+        return "thebe" in f"{getattr(asset, 'filename', '')} {attributes.get('body', '')}".lower()
+
+    for kind in ("script_files", "css_files"):
+        context[kind] = [asset for asset in context.get(kind, []) if not is_thebe(asset)]
+
+
+def setup(app: Sphinx) -> dict:
+    """Connect the three to Sphinx."""
+    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("build-finished", copy_mathjax, priority=900)
+    app.connect("build-finished", write_front_page, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
