@@ -31,6 +31,6 @@ if ! supported "$venv/bin/python"; then
     echo "Making $venv with $python (Python $(version "$python")); the first time takes a minute or two."
     "$python" -m venv --clear "$venv"
 fi
-# pip is quiet unless something goes wrong.
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+# pip shows errors only.
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check --requirement requirements.txt
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .

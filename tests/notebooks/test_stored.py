@@ -1,0 +1,96 @@
+"""What is stored in the notebooks, read without running them."""
+
+from __future__ import annotations
+
+import re
+
+import nbformat
+import pytest
+from notebook_files import CHAPTERS, NOTEBOOKS, ROOT, code_cells, read
+
+OPENER = ["minutes", "You will be able to", "You need", "colab.research.google.com"]
+CLOSER = ["## What you learnt", "## Check yourself", "## Exercises", "## The next question"]
+
+
+def test_there_are_notebooks():
+    assert CHAPTERS, "no chapter was found in book/"
+    assert len(NOTEBOOKS) > len(CHAPTERS), "no exercises were found in book/exercises/"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_each_chapter_has_exercises(path):
+    assert (path.parent / "exercises" / path.name).exists()
+
+
+def test_each_notebook_is_in_the_table_of_contents():
+    contents = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    listed = {line.split("file:")[1].strip() for line in contents.splitlines() if "file:" in line}
+    assert {str(path.relative_to(ROOT).with_suffix("")) for path in NOTEBOOKS} <= listed
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+class TestNotebook:
+    def test_is_valid(self, path):
+        nbformat.validate(read(path))
+
+    def test_every_code_cell_ran_in_order(self, path):
+        """A cell without a count is run but not compared by nbval."""
+        counts = [cell.execution_count for cell in code_cells(path)]
+        assert counts == list(range(1, len(counts) + 1))
+
+    def test_no_error_and_no_warning_is_stored(self, path):
+        for cell in code_cells(path):
+            for output in cell.outputs:
+                assert output.output_type != "error", cell.id
+                assert output.get("name") != "stderr", cell.id
+
+    def test_pictures_have_a_description(self, path):
+        for cell in code_cells(path):
+            if any(kind.startswith("image/") for output in cell.outputs for kind in output.get("data", {})):
+                alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+                assert len(alt.split()) >= 5, f"cell {cell.id}: say in mystnb.image.alt what is seen"
+
+    def test_cells_are_short(self, path):
+        for cell in code_cells(path):
+            assert len(cell.source.splitlines()) <= 25, cell.id
+
+    def test_first_code_cell_installs_mamlkit_in_colab(self, path):
+        first = next(code_cells(path))
+        assert "except ModuleNotFoundError" in first.source and "%pip install" in first.source
+
+    def test_uses_public_names_only(self, path):
+        for cell in code_cells(path):
+            private = re.search(r"(?:import|from) mamlkit[\w.]*\._(?!_version)|book/|sys\.path", cell.source)
+            assert not private, f"cell {cell.id}: {private}"
+
+    def test_links_to_other_pages_lead_somewhere(self, path):
+        for cell in read(path).cells:
+            if cell.cell_type == "markdown":
+                for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", cell.source):
+                    assert (path.parent / target).exists(), f"cell {cell.id}: {target}"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+class TestChapter:
+    def test_opens_as_every_chapter(self, path):
+        first = read(path).cells[0].source
+        assert first.startswith("# ")
+        for part in OPENER:
+            assert part.lower() in first.lower(), part
+        assert f"book/{path.name}" in first and f"exercises/{path.name}" in first
+
+    def test_closes_as_every_chapter(self, path):
+        text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+        places = [text.find(part) for part in CLOSER]
+        assert -1 not in places and places == sorted(places), dict(zip(CLOSER, places, strict=True))
+
+    def test_asks_for_a_prediction(self, path):
+        assert any("**Predict.**" in cell.source for cell in read(path).cells)
+
+    def test_quiz_says_why(self, path):
+        text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+        quiz = text.partition("## Check yourself")[2].partition("\n## ")[0]
+        answers = re.findall(r"<details>\s*<summary>.*?</summary>\s*(.*?)</details>", quiz, re.DOTALL)
+        right = sum(answer.startswith("Right.") for answer in answers)
+        assert 3 <= right <= 5
+        assert all(re.match(r"(Right|No)\.\s+\S", answer) for answer in answers), answers
