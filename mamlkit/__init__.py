@@ -7,7 +7,8 @@ model_agnostic, evaluation, plots.
 from mamlkit import checking, plots, widgets
 from mamlkit._version import __version__
 from mamlkit.evaluation import Evaluation, Interval, evaluate, interval
-from mamlkit.inner_loop import adapt, parameters_of
+from mamlkit.functional import parameters_of
+from mamlkit.inner_loop import adapt
 from mamlkit.learners import Learner, fomaml, maml
 from mamlkit.model_agnostic import ModelAgnosticMetaLearning
 from mamlkit.models import mlp

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mamlkit.learners import Learner
-from mamlkit.meta_gradient import query_losses
+from mamlkit.meta_gradient import query_results
 from mamlkit.tasks import TaskBatch
 from mamlkit.validation import expect_same_tasks
 
@@ -93,11 +93,11 @@ def evaluate(learner: Learner, tasks: TaskBatch, *, steps: int | None = None, ch
         TypeError, ValueError: if the tensors of the batch do not fit each other.
     """
     expect_same_tasks(*tasks)
-    inner = learner.inner_loop(steps=steps, order=0)
+    inner = learner.inner_loop(steps=steps)
     losses, accuracies = [], []
     for first in range(0, tasks.num_tasks, chunk):
         part = tasks.select(slice(first, first + chunk))
-        outputs, values = query_losses(inner, learner.initialisation(), part, learner.engine)
+        outputs, values = query_results(learner.engine.unroll, inner, learner.initialisation(), part)
         losses.append(values)  # (steps + 1, chunk)
         if not part.query_y.is_floating_point():
             accuracies.append((outputs.argmax(-1) == part.query_y).double().mean(-1))  # (steps + 1, chunk)

@@ -13,22 +13,22 @@ these steps:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from mamlkit.functional import FunctionalModel, Parameters, fixed_randomness, parameters_of
 from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
+from mamlkit.tasks import stream_seed
 from mamlkit.validation import expect_at_least, expect_model, expect_points
 
-__all__ = ["Forward", "InnerLoop", "Loss", "Order", "Parameters", "adapt", "descend", "forward_of", "parameters_of"]
+__all__ = ["Forward", "InnerLoop", "Loss", "Order", "adapt", "descend"]
 
-Parameters = Mapping[str, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> scalar, the mean over the points
-Forward = Callable[[Parameters, Tensor, int], Tensor]  # (parameters, inputs, inner steps taken so far) -> outputs
+Forward = Callable[[Parameters, Tensor, int], Tensor]  # (parameters, inputs, inner step from 0) -> outputs
 Order = Literal[0, 1, 2]
 
 
@@ -37,32 +37,45 @@ class InnerLoop:
     """Everything that decides how a task is adapted, apart from the starting point and the data.
 
     Attributes:
-        forward: the model as a function of its parameters.
+        support_forward: the model as a function of its parameters, as it is adapted: (parameters, inputs, inner step) -> outputs.
+        query_forward: the same as it is judged; the two may differ in dropout and in batch statistics.
         loss: of outputs and targets, averaged over points.
-        step_sizes: which parameters move, and how far.
+        step_sizes: which parameters move in inner step k, and how far.
         steps: K.
         order: of the derivative that can be taken through the steps.
+        dropout_seed: dropout masks follow from it and from the number of the task, so that they are the same in every step.
     """
 
-    forward: Forward
+    support_forward: Forward
+    query_forward: Forward
     loss: Loss
     step_sizes: Callable[[int], Rates]
     steps: int
     order: Order
+    dropout_seed: int | None = None
 
-    def trajectory(self, parameters: Parameters, support_x: Tensor, support_y: Tensor) -> list[Parameters]:
+    def trajectory(
+        self, parameters: Parameters, support_x: Tensor, support_y: Tensor, task: int = 0
+    ) -> list[Parameters]:
         """Adapt one task: parameters after 0, 1, ..., K steps.
 
         Args:
             parameters: the start, by name.
             support_x: ``(support, *input)``.
             support_y: ``(support, *output)``.
+            task: its number, for the dropout masks.
         """
+        seed = None if self.dropout_seed is None else stream_seed(self.dropout_seed, task)
 
         def support_loss(current: Parameters, step: int) -> Tensor:
-            return self.loss(self.forward(current, support_x, step), support_y)  # ()
+            with fixed_randomness(seed, support_x.device):
+                return self.loss(self.support_forward(current, support_x, step), support_y)  # ()
 
         return descend(support_loss, parameters, self.step_sizes, self.steps, self.order)
+
+    def query_outputs(self, path: Sequence[Parameters], x: Tensor, step: int) -> Tensor:
+        """Outputs for query inputs after ``step`` inner steps; the pass belongs to the step that was taken last."""
+        return self.query_forward(path[step], x, max(step - 1, 0))
 
 
 def descend(
@@ -140,19 +153,9 @@ def adapt(
     expect_at_least("steps", steps, 1)
     start = parameters_of(model) if parameters is None else parameters
     sizes = step_sizes if isinstance(step_sizes, StepSizes) else FixedStepSize(start, step_sizes)
-    return InnerLoop(forward_of(model), loss, sizes, steps, order).trajectory(start, support_x, support_y)
+    network = FunctionalModel(model)
 
+    def support_loss(current: Parameters, step: int) -> Tensor:
+        return loss(network(current, support_x), support_y)  # ()
 
-def parameters_of(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters of a model that can be learned, by name."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def forward_of(model: nn.Module) -> Forward:
-    """The model as a function of its parameters; batch norm may write into copies of its buffers, never into the model."""
-    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-
-    def forward(parameters: Parameters, x: Tensor, step: int) -> Tensor:
-        return functional_call(model, {**buffers, **parameters}, (x,))
-
-    return forward
+    return descend(support_loss, start, sizes, steps, order)

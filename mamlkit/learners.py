@@ -13,17 +13,23 @@ A learner is one class, ``Learner``; the algorithms are functions that choose it
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mamlkit.inner_loop import InnerLoop, Loss, Order, Parameters, forward_of, parameters_of
-from mamlkit.meta_gradient import choose_engine
-from mamlkit.outer_loss import FinalStep, OuterLoss
-from mamlkit.step_sizes import FixedStepSize, StepSizes
+from mamlkit.batch_norm import PerStepBatchNorm
+from mamlkit.functional import FunctionalModel, Parameters, batch_norm_layers, parameters_of
+from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
+from mamlkit.meta_gradient import choose_engine, displacement
+from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep, OuterLoss
+from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, StepSizes
 from mamlkit.tasks import TaskBatch
-from mamlkit.validation import expect_at_least, expect_model, expect_points, expect_same_tasks
+from mamlkit.validation import expect_at_least, expect_model, expect_one_of, expect_points, expect_same_tasks
 
-__all__ = ["Learner", "fomaml", "maml"]
+__all__ = ["Learner", "anil", "fomaml", "maml", "maml_plus_plus", "meta_sgd", "reptile"]
 
 
 class Learner(nn.Module):
@@ -34,8 +40,18 @@ class Learner(nn.Module):
         loss: of outputs and targets, averaged over points; used on support and query alike.
         inner_steps: K, at least 1.
         step_sizes: which parameters the inner loop moves, and how far.
-        outer_loss: how the query losses along the inner loop are weighed.
-        order: 2 for the full meta-gradient, 1 for the first-order approximation.
+        outer_loss: how the query losses along the inner loop are weighed; the last one alone when not given.
+        order: 2 for the full meta-gradient, 1 for the first-order approximation, 0 for Reptile, which takes no derivative of the
+            query loss: its direction is theta minus the adapted parameters.
+        first_order_epochs: epochs with order 1 before order 2 begins (derivative-order annealing).
+        batch_norm: weights and statistics of each inner step; ``None`` leaves the model's own batch norm.
+        query_statistics: what batch norm normalises query points with at evaluation: the statistics of the query set
+            (``"batch"``, transductive) or running statistics collected in meta-training (``"running"``, inductive). Support sets
+            and meta-training always use the statistics of the batch.
+        dropout: whether the model's dropout layers drop in the inner loop of meta-training. Masks stay the same over the
+            steps of a task and are scaled; query points and evaluation see no dropout.
+        seed: of the dropout masks.
+        autocast: lower precision for the model, for instance ``torch.bfloat16``; losses and updates stay as they are.
         engine: ``"auto"``, or a name in ``mamlkit.meta_gradient.ENGINES``.
 
     Raises:
@@ -49,35 +65,78 @@ class Learner(nn.Module):
         loss: Loss,
         inner_steps: int,
         step_sizes: StepSizes,
-        outer_loss: OuterLoss,
+        outer_loss: OuterLoss | None = None,
         order: Order = 2,
+        first_order_epochs: int = 0,
+        batch_norm: PerStepBatchNorm | None = None,
+        query_statistics: Literal["batch", "running"] = "batch",
+        dropout: bool = True,
+        seed: int = 0,
+        autocast: torch.dtype | None = None,
         engine: str = "auto",
     ) -> None:
         super().__init__()
         self.model = expect_model(model)
         self.inner_steps = expect_at_least("inner_steps", inner_steps, 1)
-        if order not in (1, 2):
-            raise ValueError(f"expected order 1 or 2, got {order!r}")
-        self.loss, self.step_sizes, self.outer_loss, self.order = loss, step_sizes, outer_loss, order
+        if order not in (0, 1, 2):
+            raise ValueError(f"expected order 0, 1 or 2, got {order!r}")
+        expect_one_of("query_statistics", query_statistics, ("batch", "running"))
+        self.loss, self.step_sizes, self.order = loss, step_sizes, order
+        self.outer_loss: OuterLoss = outer_loss or FinalStep()
+        self.first_order_epochs = expect_at_least("first_order_epochs", first_order_epochs, 0)
+        self.batch_norm, self.query_statistics = batch_norm, query_statistics
+        self.dropout = dropout and any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
+        self.seed = expect_at_least("seed", seed, 0)
         self.engine = choose_engine(engine, model)
-        self.epoch = 0  # what annealed parts look at; training moves it on
+        self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
+        collects = query_statistics == "running" and bool(batch_norm_layers(model))
+        self._support_train = FunctionalModel(model, dropout=self.dropout, autocast=autocast)
+        self._query_train = FunctionalModel(model, batch_norm="collect" if collects else "batch", autocast=autocast)
+        self._support_eval = FunctionalModel(model, autocast=autocast)
+        self._query_eval = FunctionalModel(model, batch_norm="running" if collects else "batch", autocast=autocast)
 
-    def inner_loop(self, *, steps: int | None = None, order: Order | None = None) -> InnerLoop:
+    @property
+    def is_transductive(self) -> bool:
+        """Whether the answer for one query point depends on the other query points, through batch norm."""
+        return self.query_statistics == "batch" and bool(batch_norm_layers(self.model))
+
+    @property
+    def current_order(self) -> Order:
+        """The order of derivative in this epoch."""
+        return 1 if self.order == 2 and self.epoch < self.first_order_epochs else self.order
+
+    def inner_loop(self, *, steps: int | None = None, training: bool = False) -> InnerLoop:
         """How this learner adapts a task; more steps than in training are allowed."""
-        steps = self.inner_steps if steps is None else expect_at_least("steps", steps, 1)
         return InnerLoop(
-            forward_of(self.model), self.loss, self.step_sizes, steps, self.order if order is None else order
+            support_forward=self._forward(self._support_train if training else self._support_eval),
+            query_forward=self._forward(self._query_train if training else self._query_eval, judges=True),
+            loss=self.loss,
+            step_sizes=self.step_sizes,
+            steps=self.inner_steps if steps is None else expect_at_least("steps", steps, 1),
+            order=self.current_order if training else 0,
+            dropout_seed=self.seed + self.meta_steps if training and self.dropout else None,
         )
 
-    def initialisation(self) -> Parameters:
-        """theta, by name."""
-        return parameters_of(self.model)
+    def initialisation(self) -> dict[str, Tensor]:
+        """theta, by name; without the batch-norm weights that have a row for each step instead."""
+        replaced = self.batch_norm.weight_names if self.batch_norm else set()
+        return {name: value for name, value in parameters_of(self.model).items() if name not in replaced}
 
-    def meta_backward(self, tasks: TaskBatch) -> Tensor:
+    def meta_parameters(self) -> dict[str, Tensor]:
+        """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step."""
+        parts = {"step_sizes": self.step_sizes, "batch_norm": self.batch_norm}
+        named = {f"model.{name}": value for name, value in self.initialisation().items()}
+        for part, module in parts.items():
+            if module is not None:
+                named |= {f"{part}.{name}": p for name, p in module.named_parameters() if p.requires_grad}
+        return named
+
+    def meta_backward(self, tasks: TaskBatch, first_task: int = 0) -> Tensor:
         """Add the meta-gradient of these tasks to ``.grad`` of every meta-parameter, as ``loss.backward()`` would.
 
         Args:
             tasks: the meta-batch; see ``TaskBatch`` for its shapes.
+            first_task: number of its first task, when a meta-batch is taken in parts.
 
         Returns:
             The meta-loss ``()``: the mean over tasks of the weighted query losses (Finn et al., 2017, equation 2).
@@ -86,11 +145,18 @@ class Learner(nn.Module):
             TypeError, ValueError: if the tensors of the batch do not fit each other.
         """
         expect_same_tasks(*tasks)
-        meta_parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        weights = self.outer_loss.weights(self.inner_steps, self.epoch)
-        loss, gradients = self.engine(self.inner_loop(), self.initialisation(), tasks, weights, meta_parameters)
-        for parameter, gradient in zip(meta_parameters, gradients, strict=True):
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        inner, start, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
+        gradients: Sequence[Tensor | None]
+        if self.order == 0:
+            loss, direction = displacement(self.engine.unroll, inner, start, tasks, first_task)
+            gradients = [direction.get(name.removeprefix("model.")) for name in learned]
+        else:
+            weights = self.outer_loss.weights(self.inner_steps, self.epoch)
+            loss, gradients = self.engine(inner, start, tasks, weights, list(learned.values()), first_task)
+        for parameter, gradient in zip(learned.values(), gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        self.meta_steps += 1
         return loss
 
     def adapt(self, support_x: Tensor, support_y: Tensor, steps: int | None = None) -> list[Parameters]:
@@ -102,12 +168,28 @@ class Learner(nn.Module):
             steps: K in training when not given.
         """
         expect_points("support", support_x, support_y)
-        return self.inner_loop(steps=steps, order=0).trajectory(self.initialisation(), support_x, support_y)
+        return self.inner_loop(steps=steps).trajectory(self.initialisation(), support_x, support_y)
 
     def predict(self, x: Tensor, parameters: Parameters | None = None, step: int | None = None) -> Tensor:
-        """Outputs for inputs ``(points, *input)`` with adapted parameters (the initialisation when none are given)."""
+        """Outputs for query inputs ``(points, *input)`` with adapted parameters.
+
+        Args:
+            x: the inputs.
+            parameters: as ``adapt`` gave them; the initialisation when not given.
+            step: how many inner steps made them, for batch norm; K when not given.
+        """
         start = self.initialisation() if parameters is None else parameters
-        return forward_of(self.model)(start, x, self.inner_steps if step is None else step)
+        step = self.inner_steps if step is None else step
+        return self._forward(self._query_eval, judges=True)(start, x, max(step - 1, 0))
+
+    def _forward(self, network: FunctionalModel, *, judges: bool = False) -> Forward:
+        def forward(parameters: Parameters, x: Tensor, step: int) -> Tensor:
+            if self.batch_norm is None:
+                return network(parameters, x)
+            rows = self.batch_norm.weights(step) | (self.batch_norm.statistics(step) if judges else {})
+            return network({**parameters, **rows}, x)
+
+        return forward
 
 
 def maml(
@@ -119,7 +201,8 @@ def maml(
     engine: str = "auto",
 ) -> Learner:
     """MAML with the full second-order meta-gradient: Finn et al., 2017, arXiv:1703.03400, algorithms 1 and 2."""
-    return _with_fixed_rate(model, inner_steps, inner_lr, loss, engine, order=2)
+    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, engine=engine)
 
 
 def fomaml(
@@ -131,19 +214,149 @@ def fomaml(
     engine: str = "auto",
 ) -> Learner:
     """First-order MAML, which drops the Hessian: Finn et al., 2017, section 5.2; Nichol et al., 2018, arXiv:1803.02999."""
-    return _with_fixed_rate(model, inner_steps, inner_lr, loss, engine, order=1)
+    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=1, engine=engine)
 
 
-def _with_fixed_rate(
-    model: nn.Module, inner_steps: int, inner_lr: float, loss: Loss, engine: str, order: Order
+def reptile(
+    model: nn.Module,
+    *,
+    inner_steps: int = 5,
+    inner_lr: float = 0.01,
+    loss: Loss = F.cross_entropy,
+    engine: str = "auto",
 ) -> Learner:
+    """Reptile: move theta towards the adapted parameters (Nichol et al., 2018, arXiv:1803.02999, algorithm 2)."""
+    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=0, engine=engine)
+
+
+def anil(
+    model: nn.Module,
+    *,
+    adapted: Iterable[str] | None = None,
+    inner_steps: int = 5,
+    inner_lr: float = 0.01,
+    loss: Loss = F.cross_entropy,
+    engine: str = "auto",
+) -> Learner:
+    """ANIL, almost no inner loop: only some parameters are adapted (Raghu et al., 2020, arXiv:1909.09157, section 4).
+
+    Args:
+        model: any module.
+        adapted: names of the parameters that the inner loop moves; those of the model's last layer when not given.
+        inner_steps: K.
+        inner_lr: alpha.
+        loss: of outputs and targets, averaged over points.
+        engine: see ``Learner``.
+
+    Raises:
+        ValueError: for a name that is not a parameter of the model.
+    """
+    everything = parameters_of(expect_model(model))
+    chosen = _last_layer(everything) if adapted is None else list(adapted)
+    if unknown := [name for name in chosen if name not in everything]:
+        raise ValueError(f"expected names out of {', '.join(everything)}, got {', '.join(map(repr, unknown))}")
+    if not chosen:
+        raise ValueError("expected at least one parameter to adapt, got none")
+    sizes = FixedStepSize(chosen, inner_lr)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, engine=engine)
+
+
+def meta_sgd(
+    model: nn.Module,
+    *,
+    inner_steps: int = 1,
+    inner_lr: float = 0.01,
+    loss: Loss = F.cross_entropy,
+    engine: str = "auto",
+) -> Learner:
+    """Meta-SGD: MAML with a learned rate for every single parameter (Li et al., 2017, arXiv:1707.09835, equation 3)."""
+    sizes = LearnedStepSizes(parameters_of(expect_model(model)), inner_lr, "parameter", inner_steps)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, engine=engine)
+
+
+def maml_plus_plus(
+    model: nn.Module,
+    *,
+    inner_steps: int = 5,
+    inner_lr: float = 0.1,
+    loss: Loss = F.cross_entropy,
+    multi_step_loss: Literal["annealed", "uniform"] | Sequence[float] | None = "annealed",
+    annealing_epochs: int = 10,
+    step_sizes: Literal["fixed", "tensor", "tensor_and_step", "parameter"] = "tensor_and_step",
+    per_step_weights: bool = True,
+    per_step_statistics: bool = False,
+    first_order_epochs: int = 0,
+    dropout: bool = True,
+    seed: int = 0,
+    autocast: torch.dtype | None = None,
+    engine: str = "auto",
+) -> Learner:
+    """MAML++, every part a switch: Antoniou et al., 2019, arXiv:1810.09502, section 4. Cosine annealing is part of ``fit``.
+
+    The per-step parts of batch norm apply where the model has batch norm.
+
+    Args:
+        model: any module.
+        inner_steps: K.
+        inner_lr: alpha, or what the learned rates start from.
+        loss: of outputs and targets, averaged over points.
+        multi_step_loss: weigh the query losses of all steps, annealed towards the last (``"annealed"``), equally
+            (``"uniform"``) or as given; ``None``: the last step only.
+        annealing_epochs: until only the last step counts.
+        step_sizes: one fixed rate, or learned ones: see ``LearnedStepSizes``.
+        per_step_weights: scale and shift of batch norm for each inner step, meta-learned and not adapted (BNWB).
+        per_step_statistics: collect running statistics for each inner step and normalise query points with them at evaluation
+            (BNRS). Off, query points are normalised with their own batch, which is what the authors' code does.
+        first_order_epochs: epochs of first order before second order begins (DA).
+        dropout: see ``Learner``.
+        seed: of the dropout masks.
+        autocast: see ``Learner``.
+        engine: see ``Learner``.
+
+    Raises:
+        TypeError, ValueError: naming what was expected and what came.
+    """
     expect_model(model)
+    expect_at_least("inner_steps", inner_steps, 1)
+    expect_one_of("step_sizes", step_sizes, ("fixed", *LearnedStepSizes.kinds))
+    has_batch_norm = bool(batch_norm_layers(model))
+    rows = None
+    if has_batch_norm and (per_step_weights or per_step_statistics):
+        rows = PerStepBatchNorm(model, inner_steps, weights=per_step_weights, statistics=per_step_statistics)
+    replaced = rows.weight_names if rows else set()
+    adapted = {name: value for name, value in parameters_of(model).items() if name not in replaced}
     return Learner(
         model,
         loss=loss,
         inner_steps=inner_steps,
-        step_sizes=FixedStepSize(parameters_of(model), inner_lr),
-        outer_loss=FinalStep(),
-        order=order,
+        step_sizes=(
+            FixedStepSize(adapted, inner_lr)
+            if step_sizes == "fixed"
+            else LearnedStepSizes(adapted, inner_lr, step_sizes, inner_steps)
+        ),
+        outer_loss=_outer_loss(multi_step_loss, annealing_epochs),
+        first_order_epochs=first_order_epochs,
+        batch_norm=rows,
+        query_statistics="running" if per_step_statistics and has_batch_norm else "batch",
+        dropout=dropout,
+        seed=seed,
+        autocast=autocast,
         engine=engine,
     )
+
+
+def _outer_loss(multi_step_loss: str | Sequence[float] | None, annealing_epochs: int) -> OuterLoss:
+    if multi_step_loss is None:
+        return FinalStep()
+    if not isinstance(multi_step_loss, str):
+        return MultiStep(multi_step_loss)
+    expect_one_of("multi_step_loss", multi_step_loss, ("annealed", "uniform"))
+    return AnnealedMultiStep(annealing_epochs) if multi_step_loss == "annealed" else MultiStep()
+
+
+def _last_layer(parameters: Iterable[str]) -> list[str]:
+    names = list(parameters)
+    layer = names[-1].rpartition(".")[0]
+    return [name for name in names if name.rpartition(".")[0] == layer]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mamlkit.inner_loop import Loss, Parameters
+from mamlkit.functional import Parameters
+from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner, fomaml, maml
 from mamlkit.tasks import TaskBatch
 from mamlkit.validation import expect_one_of, expect_rate, stack_tasks

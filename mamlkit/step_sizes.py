@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 
-from mamlkit.validation import expect_rate
+from mamlkit.validation import expect_at_least, expect_one_of, expect_rate
 
-__all__ = ["FixedStepSize", "Rates", "StepSizes"]
+__all__ = ["FixedStepSize", "LearnedStepSizes", "Rates", "StepSizes"]
 
 Rates = Mapping[str, Tensor | float]  # parameter name -> step size: a scalar, or one number for each of its entries
 
@@ -48,3 +49,59 @@ class FixedStepSize(StepSizes):
     def extra_repr(self) -> str:
         """Shown by ``print``."""
         return f"rate={self.rate}, adapted={len(self._rates)}"
+
+
+class LearnedStepSizes(StepSizes):
+    """Rates that are meta-learned along with the initialisation; they may become negative, nothing clamps them.
+
+    ``per`` says how finely:
+
+    * ``"tensor"``: one rate a parameter tensor;
+    * ``"tensor_and_step"``: one a tensor and inner step, LSLR (Antoniou et al., 2019, arXiv:1810.09502, section 4);
+    * ``"parameter"``: one for every single entry, Meta-SGD (Li et al., 2017, arXiv:1707.09835, equation 3).
+
+    Args:
+        parameters: the adapted parameters, by name; only their shapes, types and devices are used.
+        rate: what every rate starts from, finite and above 0.
+        per: how finely.
+        steps: K; inner steps beyond it, at evaluation, take the rates of step K.
+
+    Attributes:
+        alpha: by parameter name: ``()``, ``(steps,)`` or the parameter's own shape.
+
+    Raises:
+        TypeError, ValueError: if the rate is not a finite number above 0, ``per`` unknown or ``steps`` below 1.
+    """
+
+    kinds = ("tensor", "tensor_and_step", "parameter")
+
+    def __init__(self, parameters: Mapping[str, Tensor], rate: float, per: str, steps: int) -> None:
+        super().__init__()
+        expect_rate("the inner step size", rate)
+        self.per, self.steps = expect_one_of("per", per, self.kinds), expect_at_least("steps", steps, 1)
+        self.names = tuple(parameters)
+        self._alpha = nn.ParameterDict()
+        for name, value in parameters.items():
+            shape = {"tensor": (), "tensor_and_step": (steps,), "parameter": tuple(value.shape)}[per]
+            start = torch.full(shape, float(rate), dtype=value.dtype, device=value.device)
+            self._alpha[_key(name)] = nn.Parameter(start)
+
+    @property
+    def alpha(self) -> dict[str, Tensor]:
+        """The learned rates as they are now, by parameter name."""
+        return {name: self._alpha[_key(name)] for name in self.names}
+
+    def forward(self, step: int) -> Rates:
+        """The rates of this inner step."""
+        if self.per != "tensor_and_step":
+            return self.alpha
+        row = min(step, self.steps - 1)
+        return {name: rates[row] for name, rates in self.alpha.items()}
+
+    def extra_repr(self) -> str:
+        """Shown by ``print``."""
+        return f"per={self.per!r}, steps={self.steps}"
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")  # torch allows no dot in the name of a parameter

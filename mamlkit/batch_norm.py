@@ -1,0 +1,82 @@
+"""Batch norm that knows which inner step it is in: Antoniou et al., 2019, arXiv:1810.09502, section 4 (BNWB and BNRS).
+
+The features of a network change from inner step to inner step, so MAML++ gives each step its own scale and shift, and its own
+running statistics. Any model with ``nn.BatchNorm*`` layers works: their tensors are replaced, row k in step k, as the model is
+called. Steps beyond K, at evaluation, take the row of step K.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mamlkit.functional import batch_norm_layers
+from mamlkit.validation import expect_at_least
+
+__all__ = ["PerStepBatchNorm"]
+
+
+class PerStepBatchNorm(nn.Module):
+    """Weights and statistics, a row for each inner step, for every batch-norm layer of a model.
+
+    Args:
+        model: with at least one batch-norm layer.
+        steps: K.
+        weights: give each step its own scale gamma and shift beta, meta-learned and not adapted.
+        statistics: give each step its own running mean and variance, collected from the query passes of meta-training.
+
+    Raises:
+        ValueError: without a batch-norm layer, or with layers that lack what is to be made per step.
+    """
+
+    def __init__(self, model: nn.Module, steps: int, *, weights: bool, statistics: bool) -> None:
+        super().__init__()
+        self.steps = expect_at_least("steps", steps, 1)
+        layers = batch_norm_layers(model)
+        if not layers:
+            raise ValueError(f"expected a model with batch-norm layers, got {type(model).__name__} without any")
+        self._rows = nn.ParameterDict()
+        for name, layer in layers.items():
+            if weights:
+                if not layer.affine:
+                    raise ValueError(f"expected batch norm {name!r} to have weights (affine=True), got none")
+                for part, value in (("weight", layer.weight), ("bias", layer.bias)):
+                    self._rows[_key(f"{name}.{part}")] = nn.Parameter(_rows(value, steps))  # (steps, channels)
+            if statistics:
+                if layer.running_mean is None or layer.running_var is None:
+                    raise ValueError(f"expected batch norm {name!r} to track running statistics, got one that does not")
+                self.register_buffer(
+                    _key(f"{name}.running_mean"), _rows(layer.running_mean, steps)
+                )  # (steps, channels)
+                self.register_buffer(_key(f"{name}.running_var"), _rows(layer.running_var, steps))  # (steps, channels)
+
+    @property
+    def weight_names(self) -> set[str]:
+        """Names of the model's parameters that the rows stand in for."""
+        return {_name(key) for key in self._rows}
+
+    def weights(self, step: int) -> dict[str, Tensor]:
+        """Scale and shift of inner step ``step`` (from 0), each ``(channels,)``, by the model's names."""
+        row = min(step, self.steps - 1)
+        return {_name(key): rows[row] for key, rows in self._rows.items()}
+
+    def statistics(self, step: int) -> dict[str, Tensor]:
+        """Running mean and variance of inner step ``step``: views, so that batch norm adds to them in place."""
+        row = min(step, self.steps - 1)
+        return {_name(key): rows[row] for key, rows in self._buffers.items() if rows is not None}
+
+    def extra_repr(self) -> str:
+        """Shown by ``print``."""
+        return f"steps={self.steps}, weights={bool(self._rows)}, statistics={bool(self._buffers)}"
+
+
+def _rows(value: Tensor, steps: int) -> Tensor:
+    return value.detach().expand(steps, *value.shape).clone(memory_format=torch.contiguous_format)
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")  # torch allows no dot in the name of a parameter
+
+
+def _name(key: str) -> str:
+    return key.replace("/", ".")
