@@ -1,0 +1,107 @@
+// Helpers that every live figure shares; mamlkit/widgets/_assets.py puts this text before the figure's own module.
+
+// Element makers: html("p", { class: "x", onclick: f }, "text", child) and the same for SVG.
+const maker = (create) => (tag, attributes = {}, ...children) => {
+  const node = create(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") node.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children);
+  return node;
+};
+const html = maker((tag) => document.createElement(tag));
+const svg = maker((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
+
+// Three decimals, two significant digits for small numbers (unless told not to), a real minus sign.
+function format(x, digits = 3, adaptive = digits > 2) {
+  if (!Number.isFinite(x)) return "–";
+  const small = adaptive && x !== 0 && Math.abs(x) < 0.01;
+  return (small ? x.toPrecision(2) : x.toFixed(digits)).replace("-", "−");
+}
+
+// Level lines of f on a grid, as one SVG path in data coordinates. Each cell is cut into two triangles: a triangle
+// holds at most one segment of a level, so there is no ambiguous case.
+function contourPath(f, [x0, x1], [y0, y1], levels, columns = 72, rows = 58) {
+  const xs = Array.from({ length: columns + 1 }, (_, i) => x0 + ((x1 - x0) * i) / columns);
+  const ys = Array.from({ length: rows + 1 }, (_, j) => y0 + ((y1 - y0) * j) / rows);
+  const points = ys.map((y) => xs.map((x) => [x, y, f([x, y])]));
+  if (typeof levels === "function") levels = levels(points.flat().map((p) => p[2]));
+  const loose = levels.map(() => new Map()); // for each level: end of a line -> that line, both ways
+  const lines = new Set();
+  const cut = (triangle) => {
+    const [low, high] = [Math.min(...triangle.map((p) => p[2])), Math.max(...triangle.map((p) => p[2]))];
+    levels.forEach((level, n) => {
+      if (level <= low || level > high) return;
+      const ends = [];
+      for (let i = 0; i < 3; i++) {
+        // An edge always runs from its lower end, so that both its triangles find the very same point.
+        const [p, q] = [triangle[i], triangle[(i + 1) % 3]].sort((v, w) => v[2] - w[2]);
+        if (p[2] < level === q[2] < level) continue;
+        const t = (level - p[2]) / (q[2] - p[2]);
+        ends.push(`${(p[0] + t * (q[0] - p[0])).toFixed(4)} ${(p[1] + t * (q[1] - p[1])).toFixed(4)}`);
+      }
+      if (ends.length && ends[0] !== ends[1]) join(loose[n], ends);
+    });
+  };
+  // Join segments end to end: unbroken lines take dashes well.
+  const join = (open, [start, end]) => {
+    let line = [start, end];
+    for (const tip of [start, end]) {
+      const other = open.get(tip);
+      open.delete(tip);
+      if (!other || line[0] === line.at(-1)) continue; // nothing to join, or just closed
+      lines.delete(other);
+      const [head, tail] = [tip === other.at(-1) ? other : other.toReversed(), tip === line[0] ? line : line.toReversed()];
+      line = [...head, ...tail.slice(1)];
+    }
+    lines.add(line);
+    if (line[0] !== line.at(-1)) open.set(line[0], line).set(line.at(-1), line);
+  };
+  for (let j = 0; j < rows; j++) {
+    for (let i = 0; i < columns; i++) {
+      const [a, b, c, d] = [points[j][i], points[j][i + 1], points[j + 1][i + 1], points[j + 1][i]];
+      cut([a, b, c]);
+      cut([a, c, d]);
+    }
+  }
+  return [...lines].map((line) => `M${line.join("L")}`).join("");
+}
+
+// Call f once, when calls have ceased for `wait` milliseconds.
+function afterRest(f, wait) {
+  let timer;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(f, wait);
+  };
+}
+
+// Call f at most once a frame.
+function oncePerFrame(f) {
+  let frame = null;
+  return () => {
+    frame ??= requestAnimationFrame(() => {
+      frame = null;
+      f();
+    });
+  };
+}
+
+// A labelled range input tied to a number of the model.
+function slider(model, trait, label, { min, max, step, digits = 0, save }) {
+  const output = html("output");
+  const input = html("input", {
+    type: "range", min, max, step,
+    oninput: () => {
+      model.set(trait, Number(input.value));
+      save();
+    },
+  });
+  const update = () => {
+    input.value = model.get(trait);
+    output.textContent = format(model.get(trait), digits);
+  };
+  update();
+  return { node: html("label", { class: "mk-slider" }, html("span", {}, label, " = ", output), input), update };
+}

@@ -1,1 +1,373 @@
-export default { render({ el }) { el.textContent = ""; } };
+// Figure of chapter 3: two tasks on a loss surface. The numbers are exact: gradient and Hessian have closed forms, and
+// the meta-gradient is the product of the factors (I - alpha H), each H taken where its inner step starts.
+
+const X_RANGE = [-3, 3];
+const Y_RANGE = [-2.4, 2.4];
+const LEVELS = [1, 2, 3, 4, 5, 6, 7].map((i) => (0.34 * i) ** 2);
+const ARROWS = {
+  maml: { letter: "M", name: "MAML, true meta-gradient", width: 5.5, dash: null },
+  fomaml: { letter: "F", name: "FOMAML", width: 3.2, dash: "9 4" },
+  reptile: { letter: "R", name: "Reptile", width: 3.2, dash: "10 3 2.5 3" },
+};
+
+// ---- Mathematics -----------------------------------------------------------------------------------------------
+
+// Loss, gradient and Hessian of one task about the minimum `centre`: see the docstring of two_tasks.py.
+function surface(task, centre, theta) {
+  const [cos, sin] = [Math.cos(task.angle), Math.sin(task.angle)];
+  const [d1, d2] = [theta[0] - centre[0], theta[1] - centre[1]];
+  const [u1, u2] = [cos * d1 + sin * d2, -sin * d1 + cos * d2];
+  const z = task.m * (u1 + u2);
+  const tanh = Math.tanh(z);
+  const logCosh = Math.abs(z) + Math.log1p(Math.exp(-2 * Math.abs(z))) - Math.LN2;
+  const loss = 0.5 * (task.a * u1 * u1 + task.b * u2 * u2) + (task.w / task.m ** 2) * logCosh;
+  const [g1, g2] = [task.a * u1 + (task.w / task.m) * tanh, task.b * u2 + (task.w / task.m) * tanh];
+  const s = task.w * (1 - tanh * tanh);
+  const [h11, h12, h22] = [task.a + s, s, task.b + s]; // in the rotated coordinates u
+  return {
+    loss,
+    gradient: [cos * g1 - sin * g2, sin * g1 + cos * g2],
+    hessian: [
+      cos * cos * h11 - 2 * cos * sin * h12 + sin * sin * h22,
+      cos * sin * (h11 - h22) + (cos * cos - sin * sin) * h12,
+      sin * sin * h11 + 2 * cos * sin * h12 + cos * cos * h22,
+    ],
+  };
+}
+
+function adapt(task, theta, alpha, innerSteps) {
+  const steps = [theta];
+  for (let k = 0; k < innerSteps; k++) {
+    const { gradient } = surface(task, task.support, steps[k]);
+    steps.push([steps[k][0] - alpha * gradient[0], steps[k][1] - alpha * gradient[1]]);
+  }
+  return steps;
+}
+
+function solveTask(task, theta, alpha, innerSteps) {
+  const steps = adapt(task, theta, alpha, innerSteps);
+  const adapted = steps.at(-1);
+  const query = surface(task, task.query, adapted);
+  let v = query.gradient;
+  for (let k = innerSteps - 1; k >= 0; k--) {
+    const [h11, h12, h22] = surface(task, task.support, steps[k]).hessian; // at step k, not at theta
+    v = [v[0] - alpha * (h11 * v[0] + h12 * v[1]), v[1] - alpha * (h12 * v[0] + h22 * v[1])];
+  }
+  return {
+    steps,
+    adapted,
+    support: surface(task, task.support, theta).loss,
+    query: surface(task, task.query, theta).loss,
+    queryAfter: query.loss,
+    maml: [-v[0], -v[1]],
+    fomaml: [-query.gradient[0], -query.gradient[1]],
+    reptile: [adapted[0] - theta[0], adapted[1] - theta[1]],
+  };
+}
+
+function solve(tasks, theta, alpha, innerSteps) {
+  const each = tasks.map((task) => solveTask(task, theta, alpha, innerSteps));
+  const mean = (f) => each.reduce((sum, task) => sum + f(task), 0) / each.length;
+  const arrows = {};
+  for (const name of Object.keys(ARROWS)) arrows[name] = [mean((t) => t[name][0]), mean((t) => t[name][1])];
+  return { each, mean, arrows };
+}
+
+const length = ([x, y]) => Math.hypot(x, y);
+function angleBetween(u, v) {
+  if (length(u) < 1e-12 || length(v) < 1e-12) return NaN;
+  return (Math.atan2(Math.abs(u[0] * v[1] - u[1] * v[0]), u[0] * v[0] + u[1] * v[1]) * 180) / Math.PI;
+}
+
+// ---- The figure ------------------------------------------------------------------------------------------------
+
+function render({ model, el }) {
+  const tasks = model.get("tasks");
+  const start = model.get("theta");
+  const colours = ["var(--mk-task-a)", "var(--mk-task-b)"];
+  const dashes = [null, "5 2.5"];
+  const helpId = `mk-help-${Math.random().toString(36).slice(2)}`;
+  const save = afterRest(() => model.save_changes(), 150);
+
+  // Parts that stay: the drawing's layers, the handle, the controls, the tables.
+  const axes = svg("g");
+  const contours = svg("g");
+  const marks = svg("g");
+  const target = svg("circle", { class: "mk-target", r: 22 });
+  const ring = svg("circle", { class: "mk-ring", r: 17 });
+  const handle = svg(
+    "g",
+    {
+      class: "mk-handle", role: "slider", tabindex: 0, "aria-roledescription": "two-dimensional slider",
+      "aria-label": "Initialisation theta", "aria-describedby": helpId,
+      "aria-valuemin": X_RANGE[0], "aria-valuemax": X_RANGE[1],
+    },
+    target, ring, svg("circle", { r: 11 }),
+    svg("text", { y: 5, "text-anchor": "middle", style: "font-size: 15px; font-style: italic" }, "θ"),
+  );
+  const plot = svg("svg", { class: "mk-plot", role: "group", "aria-label": "Parameter plane with both tasks" }, axes, contours, marks, handle);
+  const sliders = [
+    slider(model, "inner_steps", "inner steps K", { min: 1, max: 10, step: 1, save }),
+    slider(model, "alpha", "step size α", { min: 0.02, max: 0.8, step: 0.02, digits: 2, save }),
+  ];
+  const boxes = Object.entries(ARROWS).map(([name, arrow]) => {
+    const input = html("input", {
+      type: "checkbox",
+      onchange: () => {
+        model.set("show", Object.keys(ARROWS).filter((key) => (key === name ? input.checked : model.get("show").includes(key))));
+        save();
+      },
+    });
+    const sample = svg("svg", { width: 40, height: 14, "aria-hidden": "true" }, arrowPath([1, 7], [39, 7], arrow, name));
+    return { name, input, node: html("label", {}, input, sample, html("span", {}, html("b", {}, arrow.letter), ` ${arrow.name}`)) };
+  });
+  const metaBox = html("input", {
+    type: "checkbox",
+    onchange: () => {
+      model.set("meta_contours", metaBox.checked);
+      save();
+    },
+  });
+  const status = html("p", { class: "mk-hidden", "aria-live": "polite" });
+  const lossRows = html("tbody");
+  const arrowRows = html("tbody");
+  const head = (...names) => html("thead", {}, html("tr", {}, ...names.map((name) => html("th", { scope: "col" }, name))));
+  const readout = html(
+    "div", { class: "mk-tables mk-readout" },
+    html("table", {}, html("caption", {}, "Loss"), head("which", "task A", "task B", "mean"), lossRows),
+    html("table", {}, html("caption", {}, "Arrows and their angle to M"), head("method", "vector", "length", "angle"), arrowRows),
+  );
+  const root = html(
+    "div", { class: "mk-fig mk-two-tasks", role: "group", "aria-label": "Live figure: two tasks, one initialisation" },
+    html("p", { id: helpId }, "Drag θ, or select it and press the arrow keys (with Shift: bigger steps), and see where each method would move it."),
+    html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
+    plot,
+    html("fieldset", {}, html("legend", { class: "mk-hidden" }, "Arrows to show"), ...boxes.map((box) => box.node)),
+    html("label", {}, metaBox, html("span", {}, "contours of the mean query loss after K steps, in place of the support losses")),
+    readout,
+    html("p", { class: "mk-note" },
+      "+ minimum of the support loss, × of the query loss; the lines with dots are the inner steps on the support loss, ",
+      "which end at the adapted parameters, the discs A and B. Arrows show directions; their lengths are compressed, the numbers are in the table."),
+    status,
+  );
+  el.append(root);
+
+  // Geometry: real pixels, laid out anew for each width.
+  const box = { left: 26, top: 6, width: 0, height: 0 };
+  const px = ([x, y]) => [
+    box.left + ((x - X_RANGE[0]) / (X_RANGE[1] - X_RANGE[0])) * box.width,
+    box.top + ((Y_RANGE[1] - y) / (Y_RANGE[1] - Y_RANGE[0])) * box.height,
+  ];
+  const toTheta = (event) => {
+    const at = plot.getBoundingClientRect();
+    return [
+      X_RANGE[0] + ((event.clientX - at.left - box.left) / box.width) * (X_RANGE[1] - X_RANGE[0]),
+      Y_RANGE[1] - ((event.clientY - at.top - box.top) / box.height) * (Y_RANGE[1] - Y_RANGE[0]),
+    ];
+  };
+  const clamp = (value, [low, high]) => Math.min(high, Math.max(low, value));
+  const moveTo = ([x, y]) => {
+    model.set("theta", [clamp(Math.round(x * 1e4) / 1e4, X_RANGE), clamp(Math.round(y * 1e4) / 1e4, Y_RANGE)]);
+    save();
+  };
+
+  function layout() {
+    const style = getComputedStyle(root);
+    const width = root.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    if (width <= 0) return;
+    box.width = width - box.left - 6;
+    box.height = box.width * ((Y_RANGE[1] - Y_RANGE[0]) / (X_RANGE[1] - X_RANGE[0]));
+    plot.setAttribute("width", width);
+    plot.setAttribute("height", box.height + box.top + 24);
+    const ticks = [];
+    for (const x of [-2, -1, 0, 1, 2]) ticks.push(tick(px([x, Y_RANGE[0]]), [0, 16], x, "middle"));
+    for (const y of [-2, -1, 0, 1, 2]) ticks.push(tick(px([X_RANGE[0], y]), [-6, 4], y, "end"));
+    const frame = svg("rect", { x: box.left, y: box.top, width: box.width, height: box.height, fill: "none", stroke: "var(--mk-rule)" });
+    const names = [
+      svg("text", { x: box.left + box.width - 2, y: box.top + box.height + 16, "text-anchor": "end", class: "mk-tick" }, "θ₁"),
+      svg("text", { x: 2, y: box.top + 12, class: "mk-tick" }, "θ₂"),
+    ];
+    axes.replaceChildren(frame, ...ticks, ...names);
+    const [sx, sy] = [box.width / (X_RANGE[1] - X_RANGE[0]), box.height / (Y_RANGE[1] - Y_RANGE[0])];
+    const [ox, oy] = px([0, 0]);
+    contours.setAttribute("transform", `translate(${ox} ${oy}) scale(${sx} ${-sy})`);
+    draw();
+  }
+
+  function tick([x, y], [dx, dy], value, anchor) {
+    return svg("text", { x: x + dx, y: y + dy, "text-anchor": anchor, class: "mk-tick" }, String(value).replace("-", "−"));
+  }
+
+  // An arrow from one pixel to another, with its head, in the method's colour and dash.
+  function arrowPath([x0, y0], [x1, y1], { width, dash }, name) {
+    const colour = `var(--mk-${name})`;
+    const angle = (Math.atan2(y1 - y0, x1 - x0) * 180) / Math.PI;
+    const size = 6 + width;
+    const reach = Math.max(0, Math.hypot(x1 - x0, y1 - y0) - size) / (Math.hypot(x1 - x0, y1 - y0) || 1);
+    return svg("g", { class: `mk-arrow-${name}` },
+      svg("line", { x1: x0, y1: y0, x2: x0 + reach * (x1 - x0), y2: y0 + reach * (y1 - y0), stroke: colour, "stroke-width": width, "stroke-dasharray": dash }),
+      svg("path", { d: `M0 0L${-size} ${-size * 0.6}L${-size} ${size * 0.6}Z`, fill: colour, transform: `translate(${x1} ${y1}) rotate(${angle})` }));
+  }
+
+  // Contours change only with the surface they show, so they are kept under a key.
+  let contourKey = null;
+  function drawContours(alpha, innerSteps) {
+    const meta = model.get("meta_contours");
+    const key = meta ? `${alpha} ${innerSteps}` : "support";
+    if (key === contourKey) return;
+    contourKey = key;
+    if (!meta) {
+      contours.replaceChildren(...tasks.map((task, i) => svg("path", {
+        class: "mk-line", stroke: colours[i], "stroke-width": 1, "stroke-dasharray": dashes[i],
+        d: contourPath((theta) => surface(task, task.support, theta).loss, X_RANGE, Y_RANGE, LEVELS),
+      })));
+      return;
+    }
+    const meanQuery = (theta) => tasks.reduce((sum, task) => sum + surface(task, task.query, adapt(task, theta, alpha, innerSteps).at(-1)).loss, 0) / tasks.length;
+    const levels = (values) => {
+      const [low, high] = [Math.min(...values), Math.max(...values)];
+      return [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11].map((i) => low + (high - low) * (i / 12) ** 2);
+    };
+    contours.replaceChildren(svg("path", { class: "mk-line", stroke: "var(--mk-faint)", "stroke-width": 1, d: contourPath(meanQuery, X_RANGE, Y_RANGE, levels) }));
+  }
+
+  function cross([x, y], r, turned, colour) {
+    const d = turned ? `M${-r} ${-r}L${r} ${r}M${-r} ${r}L${r} ${-r}` : `M${-r} 0L${r} 0M0 ${-r}L0 ${r}`;
+    return svg("path", { d, transform: `translate(${x} ${y})`, stroke: colour, "stroke-width": 2.5, fill: "none" });
+  }
+
+  function taskMarks(task, i, steps) {
+    const path = steps.map(px);
+    const [x, y] = px(task.support);
+    const end = path.at(-1);
+    // The name stands on the side of its minimum where most room is left.
+    const taken = [px(task.query), ...path];
+    const room = ([dx, dy]) => Math.min(...taken.map(([tx, ty]) => Math.hypot((x + dx - tx) / 2, y + dy - 5 - ty)));
+    const [dx, dy] = [[0, 22], [0, -12], [-36, 5], [36, 5]].reduce((best, side) => (room(side) > room(best) + 2 ? side : best));
+    return [
+      cross([x, y], 6, false, colours[i]),
+      cross(px(task.query), 5, true, colours[i]),
+      svg("text", { x: x + dx, y: y + dy, "text-anchor": "middle", class: "mk-halo", style: `fill: ${colours[i]}` }, `task ${task.name}`),
+      svg("polyline", { points: path.map((p) => p.join(",")).join(" "), fill: "none", stroke: colours[i], "stroke-width": 2.5 }),
+      ...path.slice(1, -1).map(([cx, cy]) => svg("circle", { cx, cy, r: 3.5, fill: colours[i] })),
+      svg("circle", { class: "mk-adapted", cx: end[0], cy: end[1], r: 9, fill: colours[i], stroke: "var(--mk-paper)", "stroke-width": 1.5 }),
+      svg("text", { x: end[0], y: end[1] + 4.5, class: "mk-letter" }, task.name),
+    ];
+  }
+
+  function arrowMarks(arrows, scaleOfReptile) {
+    const [x, y] = px(model.get("theta"));
+    const shown = model.get("show").filter((name) => length(arrows[name]) > 1e-12);
+    const drawn = Object.keys(ARROWS).filter((name) => shown.includes(name)).map((name) => {
+      const [u, v] = arrows[name];
+      const size = length([u, v]) / (name === "reptile" ? scaleOfReptile : 1);
+      const reach = 34 + (0.16 * box.width * size) / (size + 0.5);
+      const direction = Math.atan2(-v, u);
+      return { name, reach, direction, letterAt: direction };
+    });
+    // Letters of nearly parallel arrows would cover each other: turn them apart.
+    for (let round = 0; round < 12; round++) {
+      for (const p of drawn) {
+        for (const q of drawn) {
+          if (p === q || Math.abs(p.reach - q.reach) > 18) continue;
+          const gap = Math.atan2(Math.sin(p.letterAt - q.letterAt), Math.cos(p.letterAt - q.letterAt));
+          const need = 17 / (Math.min(p.reach, q.reach) + 12);
+          if (Math.abs(gap) >= need) continue;
+          const push = ((need - Math.abs(gap)) / 2) * (gap > 0 || (gap === 0 && p.name < q.name) ? 1 : -1);
+          p.letterAt += push;
+          q.letterAt -= push;
+        }
+      }
+    }
+    const at = (angle, r) => [x + r * Math.cos(angle), y + r * Math.sin(angle)];
+    return drawn.flatMap(({ name, reach, direction, letterAt }) => {
+      const [tx, ty] = at(letterAt, reach + 12);
+      return [
+        arrowPath([x, y], at(direction, reach), ARROWS[name], name),
+        svg("text", { x: tx, y: ty + 5, "text-anchor": "middle", class: "mk-halo", style: `fill: var(--mk-${name}); font-size: 14px` }, ARROWS[name].letter),
+      ];
+    });
+  }
+
+  const row = (name, ...cells) => html("tr", {}, html("th", { scope: "row" }, name), ...cells.map((cell) => html("td", {}, cell)));
+  function draw() {
+    if (!box.width) return;
+    const [theta, alpha, innerSteps, show] = ["theta", "alpha", "inner_steps", "show"].map((key) => model.get(key));
+    const { each, mean, arrows } = solve(tasks, theta, alpha, innerSteps);
+    drawContours(alpha, innerSteps);
+    marks.replaceChildren(...tasks.flatMap((task, i) => taskMarks(task, i, each[i].steps)), ...arrowMarks(arrows, alpha * innerSteps));
+    handle.setAttribute("transform", `translate(${px(theta).join(" ")})`);
+
+    const text = `(${format(theta[0], 2)}, ${format(theta[1], 2)})`;
+    handle.setAttribute("aria-valuenow", theta[0]);
+    handle.setAttribute("aria-valuetext", text);
+    sliders.forEach((s) => s.update());
+    boxes.forEach(({ name, input }) => (input.checked = show.includes(name)));
+    metaBox.checked = model.get("meta_contours");
+
+    const losses = [["support, at θ", "support"], ["query, at θ", "query"], [`query, after ${innerSteps} step${innerSteps > 1 ? "s" : ""}`, "queryAfter"]];
+    lossRows.replaceChildren(...losses.map(([name, key]) => row(name, ...each.map((task) => format(task[key])), format(mean((task) => task[key])))));
+    arrowRows.replaceChildren(...Object.entries(ARROWS).map(([name, { letter }]) => {
+      const angle = angleBetween(arrows[name], arrows.maml);
+      const short = name === "maml" ? "MAML" : name === "fomaml" ? "FOMAML" : "Reptile";
+      return row(html("span", {}, html("b", { style: `color: var(--mk-${name})` }, letter), ` ${short}`),
+        `(${arrows[name].map((v) => format(v, length(arrows[name]) < 0.01 ? 5 : 3, false)).join(", ")})`, format(length(arrows[name])), name === "maml" ? "–" : `${format(angle, 1)}°`);
+    }));
+    // Full precision for whoever checks the figure against Python.
+    const exact = { theta, alpha, innerSteps, ...arrows };
+    for (const key of ["adapted", "support", "query", "queryAfter"]) exact[key] = each.map((task) => task[key]).flat();
+    for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
+    say(`θ = ${text}, K = ${innerSteps}, α = ${format(alpha, 2)}. Mean query loss ${format(mean((t) => t.query))} before and ` +
+      `${format(mean((t) => t.queryAfter))} after adaptation. Angle to MAML: FOMAML ${format(angleBetween(arrows.fomaml, arrows.maml), 0)}°, ` +
+      `Reptile ${format(angleBetween(arrows.reptile, arrows.maml), 0)}°.`);
+  }
+
+  // The live region speaks when the reader pauses, not at every pixel of a drag.
+  let sentence = "";
+  const speak = afterRest(() => (status.textContent = sentence), 500);
+  const say = (text) => {
+    sentence = text;
+    speak();
+  };
+
+  // Input: pointer (mouse, pen, touch), keys, a click on the plot.
+  const redraw = oncePerFrame(draw);
+  const onPointer = (event) => {
+    if (!handle.hasPointerCapture(event.pointerId)) return;
+    const [x, y] = toTheta(event);
+    moveTo([x - grip[0], y - grip[1]]);
+  };
+  let grip = [0, 0]; // where the handle was taken, so that it does not jump
+  handle.addEventListener("pointerdown", (event) => {
+    const [[x, y], theta] = [toTheta(event), model.get("theta")];
+    grip = [x - theta[0], y - theta[1]];
+    handle.setPointerCapture(event.pointerId);
+    handle.focus({ preventScroll: true });
+    event.preventDefault();
+  });
+  handle.addEventListener("pointermove", onPointer);
+  handle.addEventListener("click", (event) => event.stopPropagation());
+  handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
+  handle.addEventListener("keydown", (event) => {
+    const step = event.shiftKey ? 0.25 : 0.05;
+    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
+    const theta = model.get("theta");
+    if (event.key === "Home") moveTo(start);
+    else if (moves[event.key]) moveTo([theta[0] + moves[event.key][0], theta[1] + moves[event.key][1]]);
+    else return;
+    event.preventDefault();
+  });
+  plot.addEventListener("click", (event) => moveTo(toTheta(event)));
+
+  const watched = ["theta", "alpha", "inner_steps", "show", "meta_contours"].map((key) => `change:${key}`);
+  watched.forEach((name) => model.on(name, redraw));
+  const observer = new ResizeObserver(layout);
+  observer.observe(root);
+  layout();
+  return () => {
+    observer.disconnect();
+    watched.forEach((name) => model.off(name, redraw));
+  };
+}
+
+export default { render };
