@@ -193,19 +193,22 @@ class ImageTasks:
         if not self._equal:
             keys = keys.masked_fill(torch.arange(longest, device="cpu") >= counts, -1.0)
         drawings = keys.topk(self.shots + self.queries).indices  # (tasks, ways, shots + queries)
-        x = self._inputs(self._first[source][..., None] + drawings, turns)
-        y = torch.arange(self.ways, device=x.device)[:, None].expand(num_tasks, self.ways, x.shape[2])
-        support, query = slice(None, self.shots), slice(self.shots, None)
-        batch = TaskBatch(*(tensor[:, :, part].flatten(1, 2) for part in (support, query) for tensor in (x, y)))
+        index = self._first[source][..., None] + drawings
+        support, query = index[..., : self.shots], index[..., self.shots :]
+        batch = TaskBatch(*self._points(support, turns), *self._points(query, turns))
         return batch, chosen
 
-    def _inputs(
+    def _points(
         self, index: Int64[Tensor, "tasks ways images"], turns: Int64[Tensor, "tasks ways"]
-    ) -> Float[Tensor, "tasks ways images channels height width"]:
+    ) -> tuple[Float[Tensor, "tasks points channels height width"], Int64[Tensor, "tasks points"]]:
         images = self.classes.images
-        x = images.index_select(0, index.flatten().to(images.device)).unflatten(0, index.shape)
+        x = images.index_select(
+            0, index.flatten().to(images.device)
+        )  # (tasks * ways * images, channels, height, width)
         if self.rotations:
-            quarter_turns = torch.stack([x.rot90(turn, (-2, -1)) for turn in range(4)])  # (4, tasks, ways, ...)
-            tasks, ways = (torch.arange(size, device=x.device) for size in turns.shape)
-            x = quarter_turns[turns.to(x.device), tasks[:, None], ways]  # (tasks, ways, images, ...)
-        return x.float().div_(255)
+            turns = turns.to(x.device).repeat_interleave(index.shape[2])  # (tasks * ways * images,)
+            for turn in (1, 2, 3):
+                here = (turns == turn).nonzero().squeeze(1)
+                x[here] = x[here].rot90(turn, (-2, -1))
+        y = torch.arange(self.ways, device=x.device).repeat_interleave(index.shape[2])  # (ways * images,)
+        return x.float().div_(255).unflatten(0, (len(index), -1)), y.repeat(len(index), 1)
