@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-
 # Losses
 
 
@@ -57,7 +56,7 @@ def conv_forward(w, x):
 
 
 class Problem(NamedTuple):
-    """A module, the same network as a function, both versions of its loss, and a task batch (support and query differ in size)."""
+    """A module, the same network as a function, both versions of its loss, and a batch of tasks."""
 
     module: nn.Module
     forward: object

@@ -1,0 +1,87 @@
+"""The script behind the shipped weights gives the same weights twice, and its recorded command can be run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+
+import oracles
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import mamlkit
+from mamlkit.pretrained import pretrained_names, pretrained_record
+from mamlkit.recipes import sinusoids as recipe
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Run the script's ``main`` with some arguments, and give the folder that it wrote to."""
+
+    def call(folder, *arguments):
+        out = tmp_path / folder
+        out.mkdir()
+        monkeypatch.setattr(sys, "argv", ["sinusoids", "--out", str(out), *arguments])
+        recipe.main()
+        return out
+
+    return call
+
+
+@pytest.mark.parametrize("name", sorted(recipe.RECIPES))
+def test_the_same_seed_gives_the_same_weights(name, run, same_rng):
+    first = run("first", "--only", name, "--outer-steps", "4", "--seed", "7")
+    again = run("again", "--only", name, "--outer-steps", "4", "--seed", "7")
+    other = run("other", "--only", name, "--outer-steps", "4", "--seed", "8")
+    file = f"{name}.safetensors"
+    assert (first / file).read_bytes() == (again / file).read_bytes() != (other / file).read_bytes()
+    record = json.loads((first / f"{name}.json").read_text(encoding="utf-8"))
+    assert record["seed"] == 7 and record["outer_steps"] == 4
+    assert {"mamlkit", "torch", "python"} == set(record["versions"])
+    assert sorted(path.name for path in first.iterdir()) == [f"{name}.json", file]
+
+
+def test_the_maml_recipe_against_a_plain_loop(run):
+    """Two outer steps, in float32: the script trains with the algorithm and the settings that it names."""
+    out = run("out", "--only", "sinusoid-maml", "--outer-steps", "2", "--seed", "3")
+    theta = [parameter.detach().clone().requires_grad_() for parameter in mamlkit.mlp(seed=3).parameters()]
+    optimiser = torch.optim.Adam(theta, lr=1e-3)
+    stream = mamlkit.TaskStream(mamlkit.Sinusoids(shots=10, queries=10), 25, seed=3)
+    for number in range(2):
+        _, gradients = oracles.meta_gradient(
+            oracles.mlp_forward, oracles.mean_squared_error, theta, stream.batch(number), 0.01, 1
+        )
+        for parameter, gradient in zip(theta, gradients, strict=True):
+            parameter.grad = gradient
+        optimiser.step()
+    weights = load_file(out / "sinusoid-maml.safetensors")
+    found = [weights[key] for key, _ in mamlkit.mlp(seed=3).named_parameters()]
+    assert oracles.relative_error(found, theta) < 1e-5
+
+
+@pytest.mark.parametrize("name", sorted(set(recipe.RECIPES) & set(pretrained_names())))
+def test_the_recorded_command_is_one_that_the_script_understands(name, monkeypatch, tmp_path):
+    record = pretrained_record(name)
+    arguments = shlex.split(record["command"])[3:]
+    arguments[arguments.index("--out") + 1] = str(tmp_path)
+    seen = []
+
+    def pretend(outer_steps, seed):
+        seen.append((outer_steps, seed))
+        return mamlkit.mlp(seed=0)
+
+    monkeypatch.setattr(sys, "argv", ["sinusoids", *arguments])
+    monkeypatch.setattr(recipe, "RECIPES", dict.fromkeys(recipe.RECIPES, pretend))
+    recipe.main()
+    assert set(seen) == {(record["outer_steps"], record["seed"])}
+    assert (tmp_path / f"{name}.safetensors").exists()
+
+
+def test_a_folder_that_does_not_exist_is_refused_before_training(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["sinusoids", "--out", str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit) as stopped:
+        recipe.main()
+    assert stopped.value.code == 2
+    assert "expected --out to be an existing folder" in capsys.readouterr().err
