@@ -1,0 +1,47 @@
+"""Chromium, once for all tests, and the finished book."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from widget_pages import serve
+
+HTML = Path(__file__).resolve().parents[2] / "_build" / "html"
+NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+# Without these Chromium asks its maker's servers for updates, which is not what is tested.
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+QUIET += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+
+
+def find_chromium() -> str | None:
+    """The browser of the system: CHROMIUM, or the first that is found by name."""
+    macos = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+    found = [os.environ.get("CHROMIUM"), *map(shutil.which, NAMES), macos if Path(macos).exists() else None]
+    return next(filter(None, found), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The browser; without one the tests are skipped, unless MAMLKIT_REQUIRE_BROWSER=1."""
+    executable = find_chromium()
+    if executable is None:
+        reason = "no Chromium or Chrome was found; install one, or name it in CHROMIUM"
+        if os.environ.get("MAMLKIT_REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[str]:
+    """The address of the finished book on this machine."""
+    with serve(HTML) as address:
+        yield address

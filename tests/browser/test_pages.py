@@ -1,0 +1,120 @@
+"""Every page of the finished book, opened wide and narrow, in light and dark."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+from bs4 import BeautifulSoup
+
+AXE = Path(find_spec("axe_playwright_python").origin).with_name("axe.min.js")
+HTML = Path(__file__).resolve().parents[2] / "_build" / "html"
+PAGES = sorted(str(path.relative_to(HTML)) for path in HTML.rglob("*.html") if "_static" not in path.parts)
+VIEWS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
+
+# Formulas are set after the page has loaded, and folded parts count too.
+SETTLE = """async () => {
+    document.querySelectorAll('details').forEach((node) => { node.open = true; });
+    if (window.MathJax?.startup) await window.MathJax.startup.promise;
+    await document.fonts.ready;
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+}"""
+# Preloading makes axe-core itself ask for stylesheets, some of them at wrong addresses.
+CHECK_ACCESSIBILITY = """async () => {
+    const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
+    const result = await axe.run(document, {runOnly: tags, resultTypes: ['violations'], preload: false});
+    return result.violations.flatMap((rule) => rule.nodes.map(
+        (node) => `${rule.id}: ${node.target} ${node.html.replace(/\\s+/g, ' ').slice(0, 150)}`));
+}"""
+TOO_WIDE = """() => {
+    const width = document.scrollingElement.clientWidth;
+    if (document.scrollingElement.scrollWidth <= width) return [];
+    return [...document.querySelectorAll('main *')].filter((node) => node.getBoundingClientRect().right > width + 1)
+        .slice(0, 5).map((node) => node.outerHTML.slice(0, 150));
+}"""
+
+
+def test_the_book_is_built():
+    assert "index.html" in PAGES, "build the book first: make book"
+    assert any("appendix/api" in page for page in PAGES)
+
+
+def look(browser, site, page_name, width, scheme):
+    """What is wrong with a page, as a list of lines."""
+    wrong = []
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    page.on("console", lambda m: wrong.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url} {request.failure}"))
+    page.on("response", lambda r: wrong.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+    local = (site, "data:", "blob:")
+    page.on("request", lambda r: None if r.url.startswith(local) else wrong.append(f"asked another host: {r.url}"))
+    try:
+        page.goto(f"{site}/{page_name}", wait_until="load")
+        page.evaluate(SETTLE)
+        wide = page.evaluate("() => document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth")
+        if wide > 0:
+            wrong.append(f"{wide} px too wide: {page.evaluate(TOO_WIDE)}")
+        shown = page.evaluate("() => document.documentElement.dataset.theme")
+        if shown != scheme:
+            wrong.append(f"shown in {shown}")
+        page.add_script_tag(path=AXE)
+        wrong += page.evaluate(CHECK_ACCESSIBILITY)
+    finally:
+        context.close()
+    return [f"{width} px, {scheme}: {line}" for line in wrong]
+
+
+@pytest.mark.parametrize("page_name", [page for page in PAGES if page != "index.html"])
+def test_page(page_name, browser, site):
+    problems = [line for width, scheme in VIEWS for line in look(browser, site, page_name, width, scheme)]
+    assert not problems, "\n".join(problems)
+
+
+def test_front_page_leads_to_the_book(browser, site):
+    page = browser.new_page()
+    page.goto(site)
+    page.wait_for_url("**/book/index.html")
+    page.close()
+
+
+def test_search_finds_a_page(browser, site):
+    page = browser.new_page()
+    page.goto(f"{site}/search.html?q=meta-batch")
+    page.locator("#search-results li a", has_text="Notation").first.wait_for()
+    page.close()
+
+
+@cache
+def parsed(path):
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+@cache
+def places(path):
+    return {node["id"] for node in parsed(path).select("[id]")}
+
+
+@pytest.mark.parametrize("page_name", PAGES)
+def test_links_and_pictures(page_name):
+    path = HTML / page_name
+    broken = []
+    for node in parsed(path).select("a[href], img[src], script[src], link[href]"):
+        address, anchor = urldefrag(node.get("href") or node.get("src"))
+        if "://" in address or address.startswith(("mailto:", "data:", "javascript:")):
+            continue
+        target = path if not address else (path.parent / unquote(address.partition("?")[0])).resolve()
+        target = target / "index.html" if target.is_dir() else target
+        if not target.exists():
+            broken.append(f"no such file: {address}")
+        elif anchor and target.suffix == ".html" and unquote(anchor) not in places(target):
+            broken.append(f"no such place: {address}#{anchor}")
+    for picture in parsed(path).select("img"):
+        alt = picture.get("alt", "")
+        if not alt or "/" in alt or alt.endswith((".png", ".svg")):
+            broken.append(f"no description: {picture.get('src')} has {alt!r}")
+    assert not broken, "\n".join(broken)
