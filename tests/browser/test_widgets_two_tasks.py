@@ -196,3 +196,12 @@ def test_accessible_and_fits(book, browser, scheme, width):
         assert smallest_text(page, ".mk-fig") >= 11
         paper = page.eval_on_selector(".mk-fig", "node => getComputedStyle(node).backgroundColor")
         assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(21, 25, 30)")
+
+
+def test_follows_the_switch_of_the_page(http_page):
+    def paper():
+        return http_page.eval_on_selector(".mk-fig", "node => getComputedStyle(node).backgroundColor")
+
+    for theme, colour in (("dark", "rgb(21, 25, 30)"), ("light", "rgb(255, 255, 255)")):
+        http_page.evaluate("theme => document.documentElement.setAttribute('data-theme', theme)", theme)
+        assert paper() == colour

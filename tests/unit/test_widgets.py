@@ -4,7 +4,8 @@ import pytest
 import torch
 import traitlets
 
-from mamlkit.widgets import TwoTasks, two_task_arrows, two_task_losses
+from mamlkit import mlp, pretrained
+from mamlkit.widgets import ThreeStarts, TwoTasks, three_starts, two_task_arrows, two_task_losses
 from mamlkit.widgets.two_tasks import TASKS
 
 PLACES = [(-0.2, -1.3), (1.0, 1.0), (-2.0, -1.0), (2.5, 2.0)]
@@ -99,9 +100,42 @@ def test_widget_holds_its_settings_and_names_wrong_ones():
         two_task_arrows((0.0, 0.0), 0.1, 0)
 
 
-def test_front_end_stands_alone():
+def test_three_starts_against_plain_sgd():
+    """The same steps by torch.optim on a copy of the network."""
+    support_x = [-4.0, -1.5, 0.5, 2.0, 4.5]
+    shown = three_starts(3.0, 0.7, support_x)
+    x = torch.tensor(support_x, dtype=torch.float64)[:, None]
+    y = 3.0 * torch.sin(x - 0.7)
+    for name in ("scratch", "pretrained", "maml"):
+        model = mlp(seed=0)
+        if name != "scratch":
+            model.load_state_dict(pretrained(f"sinusoid-{name}"))
+        model.double()
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
+        for k in range(11):
+            outputs = model(shown["x"][:, None])[:, 0].detach()
+            torch.testing.assert_close(shown["curves"][name][k], outputs)
+            torch.testing.assert_close(shown["mse"][name][k], (outputs - shown["truth"]).square().mean())
+            optimiser.zero_grad()
+            torch.nn.functional.mse_loss(model(x), y).backward()
+            optimiser.step()
+
+
+def test_three_starts_widget_holds_its_settings_and_names_wrong_ones():
+    figure = ThreeStarts(amplitude=2.0, phase=0.5, shots=5, inner_steps=3)
+    expected = three_starts(2.0, 0.5, figure.points[:5])["mse"]["maml"]
+    torch.testing.assert_close(figure.curves()["mse"]["maml"], expected)
+    assert figure.points == ThreeStarts().points  # the same points in every run
+    assert repr(figure) == "ThreeStarts(amplitude=2.0, phase=0.5, shots=5, inner_steps=3)"
+    for wrong in ({"amplitude": 6.0}, {"phase": -1.0}, {"shots": 0}, {"inner_steps": 11}, {"points": [9.0] * 20}):
+        with pytest.raises(traitlets.TraitError):
+            ThreeStarts(**wrong)
+
+
+@pytest.mark.parametrize("figure_class", [TwoTasks, ThreeStarts])
+def test_front_end_stands_alone(figure_class):
     """No import and no address of another host in what the page runs."""
-    figure = TwoTasks()
+    figure = figure_class()
     assert "export default" in figure._esm
     for text in (figure._esm, figure._css):
         assert "import " not in text

@@ -1,0 +1,120 @@
+"""One sinusoid, three starts: a random one, one pretrained on all tasks together, MAML's (figure of chapter 1).
+
+The network is that of Finn et al., 2017, section 5.1: 1-40-40-1 with ReLU, adapted by plain gradient descent on the mean
+squared error of the support points. The weights are those that ship with mamlkit. The function below adapts by autograd;
+the figure does it by its own back-propagation in the browser. A test holds the two to the same numbers.
+"""
+
+import base64
+import math
+from typing import Any
+
+import anywidget
+import torch
+import traitlets
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import mse_loss
+
+from mamlkit.inner_loop import adapt
+from mamlkit.models import mlp
+from mamlkit.pretrained import pretrained
+from mamlkit.sinusoids import sinusoid
+from mamlkit.widgets._assets import figure_module, style_sheet
+
+__all__ = ["ThreeStarts", "three_starts"]
+
+STEPS, ALPHA, MOST_POINTS = 10, 0.01, 20  # alpha is the one that MAML's start was trained with
+
+
+def starting_points() -> dict[str, dict[str, Tensor]]:
+    """The three initialisations by name, each a mapping from parameter name to float32 tensor."""
+    scratch = {name: value.detach() for name, value in mlp(seed=0).named_parameters()}
+    return {
+        "scratch": scratch,
+        "pretrained": pretrained("sinusoid-pretrained"),
+        "maml": pretrained("sinusoid-maml"),
+    }
+
+
+def three_starts(amplitude: float, phase: float, support_x: Any) -> dict[str, Any]:
+    """Adapt three initialisations to the sinusoid ``amplitude * sin(x - phase)``, in float64.
+
+    Args:
+        amplitude: of the task.
+        phase: of the task, in radians.
+        support_x: (points,) the inputs of the support points.
+
+    Returns:
+        "x": (201,) inputs from -5 to 5; "truth": (201,); "curves": for "scratch", "pretrained" and "maml", the outputs
+        (11, 201) after 0, 1, ..., 10 inner steps of size 0.01; "mse": for the same names, (11,), the mean over x.
+    """
+    a, b = torch.tensor(amplitude, dtype=torch.float64), torch.tensor(phase, dtype=torch.float64)
+    x = torch.linspace(-5, 5, 201, dtype=torch.float64)[:, None]  # (201, 1)
+    truth = sinusoid(x, a, b)  # (201, 1)
+    support_x = torch.as_tensor(support_x, dtype=torch.float64)[:, None]  # (points, 1)
+    support_y = sinusoid(support_x, a, b)  # (points, 1)
+    model = mlp(seed=0).double()
+    curves, mse = {}, {}
+    for name, start in starting_points().items():
+        start = {key: value.double() for key, value in start.items()}
+        path = adapt(
+            model, support_x, support_y, loss=mse_loss, steps=STEPS, step_sizes=ALPHA, parameters=start, order=0
+        )
+        with torch.no_grad():
+            outputs = torch.stack([functional_call(model, dict(step), (x,)) for step in path])  # (11, 201, 1)
+        curves[name] = outputs[..., 0]
+        mse[name] = (outputs - truth).square().mean((1, 2))  # (11,)
+    return {"x": x[:, 0], "truth": truth[:, 0], "curves": curves, "mse": mse}
+
+
+def _packed(start: dict[str, Tensor]) -> str:
+    """All parameters one after the other, weight before bias, as base64 of little-endian float32."""
+    flat = torch.cat([start[f"{layer}.{kind}"].flatten() for layer in (0, 2, 4) for kind in ("weight", "bias")])
+    return base64.b64encode(flat.numpy().astype("<f4").tobytes()).decode("ascii")
+
+
+def _default_points() -> list[float]:
+    generator = torch.Generator().manual_seed(0)
+    return [round(value, 3) for value in (torch.rand(MOST_POINTS, generator=generator) * 10 - 5).tolist()]
+
+
+class ThreeStarts(anywidget.AnyWidget):
+    """Live figure: choose a sinusoid and its support points, and watch three starts adapt to it.
+
+    Args:
+        amplitude: of the sinusoid, from 0.1 to 5.
+        phase: of the sinusoid, from 0 to pi.
+        shots: number of support points, from 1 to 20.
+        inner_steps: number of inner steps that are drawn, from 0 to 10.
+        points: inputs from -5 to 5, of which the first ``shots`` are the support points; 20 of them.
+
+    Raises:
+        traitlets.TraitError: if a value is outside these bounds.
+    """
+
+    _esm = figure_module("sinusoids")
+    _css = style_sheet()
+    amplitude = traitlets.Float(4.0, min=0.1, max=5.0).tag(sync=True)
+    phase = traitlets.Float(1.0, min=0.0, max=math.pi).tag(sync=True)
+    shots = traitlets.Int(10, min=1, max=MOST_POINTS).tag(sync=True)
+    inner_steps = traitlets.Int(1, min=0, max=STEPS).tag(sync=True)
+    points = traitlets.List(traitlets.Float(min=-5.0, max=5.0), minlen=MOST_POINTS, maxlen=MOST_POINTS).tag(sync=True)
+    weights = traitlets.Dict(read_only=True).tag(sync=True)
+
+    @traitlets.default("points")
+    def _points(self) -> list[float]:
+        return _default_points()
+
+    @traitlets.default("weights")
+    def _weights(self) -> dict[str, str]:
+        return {name: _packed(start) for name, start in starting_points().items()}
+
+    def curves(self) -> dict[str, Any]:
+        """What the figure shows now, computed by autograd: see three_starts."""
+        return three_starts(self.amplitude, self.phase, self.points[: self.shots])
+
+    def __repr__(self) -> str:
+        """The figure's settings, the same in every run."""
+        settings = f"amplitude={self.amplitude}, phase={self.phase}, shots={self.shots}"
+        return f"ThreeStarts({settings}, inner_steps={self.inner_steps})"

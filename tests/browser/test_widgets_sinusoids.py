@@ -1,0 +1,91 @@
+"""The live figure of three starts, in a page that the book's own chain builds: no kernel, the numbers of autograd."""
+
+import pytest
+from widget_pages import axe_violations, build_page, open_page, smallest_text
+
+from mamlkit.widgets import three_starts
+
+SOURCE = "from mamlkit.widgets import ThreeStarts\n\nThreeStarts()"
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    with build_page(tmp_path_factory.mktemp("sinusoids"), [SOURCE]) as urls:
+        yield urls
+
+
+@pytest.fixture
+def page(book, browser):
+    with open_page(browser, book["http"]) as page:
+        yield page
+
+
+def readout(page):
+    """What the figure shows, in full precision."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    data = page.eval_on_selector(".mk-readout", "node => ({...node.dataset})")
+    return {key: [float(number) for number in value.split(",")] for key, value in data.items()}
+
+
+def set_range(page, index, value):
+    page.locator(".mk-slider input").nth(index).evaluate(
+        "(node, value) => { node.value = value; node.dispatchEvent(new Event('input', {bubbles: true})); }", value
+    )
+
+
+def assert_same_as_python(shown):
+    expected = three_starts(shown["amplitude"][0], shown["phase"][0], shown["points"])["mse"]
+    for name in ("scratch", "pretrained", "maml"):
+        assert shown[name] == pytest.approx(expected[name].tolist(), rel=1e-4), name
+
+
+@pytest.mark.parametrize("address", ["http", "file"])
+def test_figure_starts_without_a_kernel(book, browser, address):
+    with open_page(browser, book[address]) as page:
+        assert page.locator(".mk-sinusoids svg.mk-plot").is_visible()
+        for name in ("scratch", "pretrained", "maml"):
+            assert page.locator(f".mk-curve-{name}").count() == 1
+        assert page.locator(".mk-point").count() == 10
+        assert_same_as_python(readout(page))
+
+
+def test_numbers_are_those_of_autograd(page):
+    for amplitude, phase, shots in [(0.1, 0.0, 1), (5.0, 3.14, 20), (2.5, 1.7, 5)]:
+        page.get_by_role("button", name="new points").click()
+        for index, value in enumerate((amplitude, phase, shots)):
+            set_range(page, index, value)
+        shown = readout(page)
+        assert (shown["amplitude"], shown["phase"], len(shown["points"])) == ([amplitude], [phase], shots)
+        assert_same_as_python(shown)
+
+
+def test_new_points_are_new_and_inside(page):
+    before = readout(page)["points"]
+    page.get_by_role("button", name="new points").click()
+    after = readout(page)["points"]
+    assert before != after
+    assert all(-5 <= x <= 5 for x in after)
+
+
+def test_keys_change_the_number_of_steps_and_the_curve(page):
+    curve = page.locator(".mk-curve-maml")
+    page.locator(".mk-slider input").nth(3).focus()
+    before = curve.get_attribute("points")
+    page.keyboard.press("ArrowRight")
+    shown = readout(page)
+    assert shown["steps"] == [2]
+    assert curve.get_attribute("points") != before
+    row = page.locator(".mk-now").inner_text().split("\t")
+    assert row == ["2 (drawn)", *(f"{shown[name][2]:.2f}" for name in ("maml", "pretrained", "scratch"))]
+    page.wait_for_function("document.querySelector('[aria-live=polite]').textContent.includes('2 inner steps')")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_accessible_and_fits(book, browser, scheme, width):
+    with open_page(browser, book["http"], width=width, color_scheme=scheme) as page:
+        assert axe_violations(page, ".mk-fig") == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        inner, outer = page.eval_on_selector(".mk-fig", "node => [node.scrollWidth, node.clientWidth]")
+        assert inner <= outer
+        assert smallest_text(page, ".mk-fig") >= 11
