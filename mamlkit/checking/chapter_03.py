@@ -1,0 +1,328 @@
+"""Checks of chapter 3, a gradient of gradients. Each compares with the truth, then with the typical mistakes, by name."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import grad, jacrev
+
+from mamlkit.checking._report import as_tensor, attempt, close, correct, not_attempted, wrong
+
+__all__ = ["check_adjoint", "check_blind", "check_hvp", "check_pencil", "check_product"]
+
+
+class _Case(NamedTuple):
+    """One call of the reader's function: its arguments, what is right, and what each mistake would give."""
+
+    arguments: tuple[Any, ...]
+    truth: Tensor
+    mistakes: Mapping[str, Tensor]
+
+
+def check_pencil(answer: Callable[..., Any]) -> None:
+    """Exercise 3.1, the meta-gradient of one weight after K steps.
+
+    Args:
+        answer: ``meta_gradient(theta, c, h, q, alpha, K)``, numbers in, a number out.
+    """
+    cases = []
+    for theta, c, h, q, alpha, K in (
+        (2.0, 0.5, 3.0, -1.0, 0.1, 2),
+        (1.0, -0.5, 4.0, 0.3, 0.4, 3),
+        (0.7, 0.2, 2.0, 1.0, 0.3, 1),
+    ):
+        factor = 1 - alpha * h
+        last = c + factor**K * (theta - c)
+        wrong_way, wrong_last = 1 + alpha * h, c + (1 + alpha * h) ** K * (theta - c)
+        mistakes = {
+            "The factor is missing: this is the query gradient at theta^(K), the first-order answer.": last - q,
+            "The factor 1 - alpha h is there once; each of the K steps contributes one.": factor * (last - q),
+            "The factor enters K times by multiplication, not by addition: a power, not K times it.": K
+            * factor
+            * (last - q),
+            "The sign of alpha h is wrong in the factor: descent subtracts, so it is 1 - alpha h.": wrong_way**K
+            * (last - q),
+            "The sign of alpha h is wrong: an inner step goes down the slope.": wrong_way**K * (wrong_last - q),
+            "The query gradient is taken at theta; it belongs at the adapted weight theta^(K).": factor**K
+            * (theta - q),
+            "This judges the adapted weight by the support set's minimum c; the query set's minimum is q.": factor**K
+            * (last - c),
+            "The sign of the result is wrong: the query gradient is theta^(K) - q.": -(factor**K) * (last - q),
+            "This is the loss after adaptation, not its derivative.": 0.5 * (last - q) ** 2,
+        }
+        cases.append(_case((theta, c, h, q, alpha, K), factor**K * (last - q), mistakes))
+    _judge("3.1", answer, cases, "One factor 1 - alpha h for each step, times the query gradient at theta^(K).")
+
+
+def check_blind(answer: Callable[..., Any]) -> None:
+    """Exercise 3.2, the step size at which the meta-gradient vanishes along an eigenvector.
+
+    Args:
+        answer: ``blind_step_size(H, v)``, with ``H`` symmetric ``(n, n)`` and ``v`` an eigenvector ``(n,)`` of any length.
+    """
+    cases = []
+    for size, which, length in ((2, 0, 3.0), (3, 1, 0.5), (4, 2, 2.0)):
+        root = _normal(size, size, seed=size)
+        matrix = root @ root.T + torch.eye(size, dtype=torch.float64)  # (n, n), positive definite
+        values, vectors = torch.linalg.eigh(matrix)
+        v, value = length * vectors[:, which], values[which]
+        mistakes = {
+            "This is the eigenvalue, the curvature along v; the factor 1 - alpha h is zero at its inverse.": value,
+            "At 2 / h the factor is -1: that is where the inner loop starts to diverge. It is zero earlier.": 2 / value,
+            "v need not have length 1: the curvature along v is v.H v divided by v.v.": 1 / (length**2 * value),
+            "v need not have length 1: the length of H v is the eigenvalue times the length of v.": 1 / (length * value),
+            "This is the inverse of H's largest eigenvalue; take the eigenvalue that belongs to v.": 1 / values[-1],
+            "The sign is wrong: the factor is 1 - alpha h.": -1 / value,
+        }  # fmt: skip
+        cases.append(_case((matrix, v), 1 / value, mistakes))
+    _judge(
+        "3.2",
+        answer,
+        cases,
+        "With this step size every start ends at the same place along v, so the start cannot matter.",
+    )
+
+
+def check_hvp(answer: Callable[..., Any]) -> None:
+    """Exercise 3.3, a Hessian-vector product.
+
+    Args:
+        answer: ``hvp(f, theta, v)``, with ``theta`` and ``v`` of shape ``(n,)``, giving ``(n,)``.
+    """
+    cases = []
+    for size in (3, 5):
+        mix, v = _normal(size, size, seed=10 + size), _normal(size, seed=20 + size)
+
+        def f(theta: Tensor, mix: Tensor = mix) -> Tensor:
+            return torch.sin(mix @ theta).sum() + (theta**4).sum() / 4 + theta @ mix @ theta
+
+        theta = _normal(size, seed=30 + size)
+        g, matrix = grad(f)(theta), _hessian(f)(theta)
+        ones = torch.ones_like(v)
+        mistakes = {
+            "This is the gradient: v has not entered, and nothing was differentiated twice.": g,
+            "This is the gradient times v, entry by entry; no second derivative is in it.": g * v,
+            "The gradient was summed, not multiplied by v, before the second derivative.": matrix @ ones,
+            "v came in after the second derivative; it belongs inside: differentiate g @ v.": (matrix @ ones) * v,
+            "Only the diagonal of H is in it: the second derivatives across entries are missing.": matrix.diagonal() * v,
+            "The sign is wrong.": -(matrix @ v),
+            "This is the number v.H v; H v itself is a vector.": v @ matrix @ v,
+            "This is the number g.v, before its gradient is taken.": g @ v,
+        }  # fmt: skip
+        cases.append(_case((f, theta.clone().requires_grad_(), v), matrix @ v, mistakes))
+    _judge("3.3", answer, cases, "It equals the explicit Hessian times v.")
+
+
+def check_product(answer: Callable[..., Any]) -> None:
+    """Exercise 3.4, the meta-gradient as a product of K factors.
+
+    Args:
+        answer: ``meta_gradient(path, hessian, alpha, query_gradient)``, with ``path`` the list theta^(0), ..., theta^(K),
+            ``hessian(theta)`` of shape ``(n, n)`` and ``query_gradient`` ``(n,)`` at theta^(K); it gives ``(n,)``.
+    """
+    cases = []
+    for alpha, steps in ((0.2, 4), (0.3, 2), (0.1, 1)):
+        support, query, path = _problem(alpha, steps, seed=steps)
+        g = grad(query)(path[-1])
+        truth, mistakes = _product_and_mistakes(support, path, alpha, g)
+        cases.append(_case((path, _hessian(support), alpha, g), truth, mistakes))
+    _judge(
+        "3.4",
+        answer,
+        cases,
+        "K factors, each Hessian where its step starts, the last step's factor first at the gradient.",
+    )
+
+
+def check_adjoint(answer: Callable[..., Any]) -> None:
+    """Exercise 3.5, the adjoint recursion, with the derivative by the step size.
+
+    Args:
+        answer: ``adjoint(support_loss, query_loss, path, alpha)``, with ``path`` the list theta^(0), ..., theta^(K); it
+            gives the pair: gradient by theta ``(n,)``, derivative by alpha, a number.
+    """
+    first, second, missing = [], [], False
+
+    def part(index: int) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            return answer(*arguments)[index]
+
+        return call
+
+    for alpha, steps in ((0.2, 4), (0.3, 2), (0.1, 1)):
+        support, query, path = _problem(alpha, steps, seed=steps)
+        arguments = (support, query, path, alpha)
+        done, pair = _attempt("3.5", answer, *arguments)
+        if not done:
+            return
+        if isinstance(pair, Tensor) or not isinstance(pair, Sequence) or len(pair) != 2:
+            wrong("3.5", "Return two things: the gradient by theta, and the derivative by alpha.")
+            return
+        missing = missing or any(value is None or value is ... for value in pair)
+        truth, mistakes = _product_and_mistakes(support, path, alpha, grad(query)(path[-1]))
+        first.append(_case(arguments, truth, mistakes))
+        second.append(_case(arguments, *_by_alpha(support, query, path, alpha)))
+    if missing:
+        wrong("3.5", "One of the two is None: return the gradient by theta, and the derivative by alpha.")
+        return
+    if not _judge("3.5", part(0), first, None, "By theta: "):
+        return
+    _judge(
+        "3.5",
+        part(1),
+        second,
+        "Both derivatives equal autograd's, with K Hessian-vector products.",
+        "By theta all is well. By alpha: ",
+    )
+
+
+def _judge(exercise: str, answer: Callable[..., Any], cases: Sequence[_Case], why: str | None, where: str = "") -> bool:
+    """Run every case; print one line (none for a right answer when ``why`` is None), and say whether all were right."""
+    values = []
+    for case in cases:
+        done, value = _attempt(exercise, answer, *case.arguments)
+        if not done:
+            return False
+        tensor = as_tensor(value[0] if isinstance(value, (tuple, list)) and len(value) == 1 else value)
+        if tensor is None:
+            wrong(exercise, f"{where}A {_kind(case.truth)} was expected, this is {type(value).__name__}.")
+            return False
+        values.append(tensor)
+    if all(close(value, case.truth) for value, case in zip(values, cases, strict=True)):
+        if why is not None:
+            correct(exercise, why)
+        return True
+    for message in cases[0].mistakes:
+        if all(close(value, case.mistakes[message]) for value, case in zip(values, cases, strict=True)):
+            wrong(exercise, where + message)
+            return False
+    for value, case in zip(values, cases, strict=True):
+        if value.squeeze().shape != case.truth.squeeze().shape:
+            wrong(exercise, f"{where}A {_kind(case.truth)} was expected, this has shape {tuple(value.shape)}.")
+            return False
+        if not close(value, case.truth):
+            expected, got = ([round(x, 4) for x in t.flatten().tolist()] for t in (case.truth, value))
+            wrong(exercise, f"{where}In one test {_bare(expected)} is right, and this gives {_bare(got)}.")
+            return False
+    return False
+
+
+def _attempt(exercise: str, answer: Any, *arguments: Any) -> tuple[bool, Any]:
+    """As ``attempt``; fresh copies of the tensors, so that nothing a reader does to them reaches the next call."""
+    if answer is None or answer is ...:
+        not_attempted(exercise)
+        return False, None
+    copies = [
+        x.detach().clone().requires_grad_(x.requires_grad) if isinstance(x, Tensor)
+        else [point.clone() for point in x] if isinstance(x, list)
+        else x
+        for x in arguments
+    ]  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # torch's own warnings are no mistake of the reader's
+        return attempt(exercise, answer, *copies)
+
+
+def _case(arguments: tuple[Any, ...], truth: Any, mistakes: Mapping[str, Any]) -> _Case:
+    def tensor(value: Any) -> Tensor:
+        return torch.as_tensor(value, dtype=torch.float64)
+
+    return _Case(arguments, tensor(truth), {message: tensor(value) for message, value in mistakes.items()})
+
+
+def _hessian(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return jacrev(grad(f))  # reverse mode only: torch's first use of forward mode warns about torch.jit.script
+
+
+def _kind(truth: Tensor) -> str:
+    return "number" if truth.ndim == 0 else f"vector of {len(truth)} entries"
+
+
+def _bare(values: list[float]) -> str:
+    return str(values[0] if len(values) == 1 else values)
+
+
+def _normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _problem(
+    alpha: float, steps: int, seed: int
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], list[Tensor]]:
+    """A support loss whose Hessian changes along the path and does not commute with itself; a query loss; the path."""
+    mix, target = _normal(3, 3, seed=40 + seed), _normal(3, seed=50 + seed)
+
+    def support(theta: Tensor) -> Tensor:
+        return torch.log(torch.cosh(2 * (mix @ theta))).sum() / 2 + 0.3 * theta @ theta
+
+    def query(theta: Tensor) -> Tensor:
+        return 0.5 * ((theta - target) ** 2).sum() + theta[0] * theta[1]
+
+    path = [_normal(3, seed=60 + seed)]
+    for _ in range(steps):
+        path.append(path[-1] - alpha * grad(support)(path[-1]))
+    return support, query, path
+
+
+def _product_and_mistakes(
+    support: Callable[[Tensor], Tensor], path: list[Tensor], alpha: float, g: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The meta-gradient by theta, and what each mistake would give."""
+    hessians = [_hessian(support)(point) for point in path]  # K + 1 times (n, n)
+    steps, identity = len(path) - 1, torch.eye(len(g), dtype=torch.float64)
+
+    def product(matrices: Sequence[Tensor], step_size: float = alpha) -> Tensor:
+        result = g
+        for matrix in reversed(matrices):
+            result = result - step_size * (matrix @ result)
+        return result
+
+    own = hessians[:-1]
+    return product(own), {
+        "The factors are missing: this is the query gradient at theta^(K), the first-order answer.": g,
+        "Every Hessian is taken at theta; step k starts at theta^(k), so its Hessian belongs there.": product([own[0]] * steps),
+        "The factors are in the wrong order: the last step's factor meets the query gradient first.": product(own[::-1]),
+        "Each Hessian is taken where its step ends; it belongs where the step starts, at theta^(k).": product(hessians[1:]),
+        "Every Hessian is taken at theta^(K), where no step starts.": product([hessians[-1]] * steps),
+        "The first step's factor, with the Hessian at theta^(0), is missing.": product(own[1:]),
+        "The last step's factor, with the Hessian at theta^(K-1), is missing.": product(own[:-1]),
+        "There is one factor too many: no step starts at theta^(K).": product(hessians),
+        "The sign is wrong: the factor is I - alpha H.": product(own, -alpha),
+        "The step size alpha is missing in the factors.": product(own, 1.0),
+        "The Hessians are added up in one factor; each step needs its own factor, multiplied.":
+            (identity - alpha * torch.stack(own).sum(0)) @ g,
+        "The identity is missing in the factors: each is I - alpha H.":
+            torch.linalg.multi_dot([*(-alpha * h for h in own), g[:, None]])[:, 0],
+    }  # fmt: skip
+
+
+def _by_alpha(
+    support: Callable[[Tensor], Tensor], query: Callable[[Tensor], Tensor], path: list[Tensor], alpha: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The derivative of the final query loss by alpha, and what each mistake would give."""
+    steps = len(path) - 1
+    adjoints = [grad(query)(path[-1])]  # lambda_K, ..., lambda_0
+    for point in reversed(path[:-1]):
+        adjoints.append(adjoints[-1] - alpha * _hessian(support)(point) @ adjoints[-1])
+    adjoints.reverse()
+    gradients = [grad(support)(point) for point in path]
+    terms = torch.stack([gradients[k] @ adjoints[k + 1] for k in range(steps)])  # (K,)
+    return -terms.sum(), {
+        "The sign is wrong: alpha enters each step as minus alpha times g_k.": terms.sum(),
+        "Each term pairs g_k with lambda_(k+1), the adjoint of the point that step k produces, not with lambda_k.":
+            -torch.stack([gradients[k] @ adjoints[k] for k in range(steps)]).sum(),
+        "Only the last step's term is there; alpha enters every step, so sum over k.": -terms[-1],
+        "Only the first step's term is there; alpha enters every step, so sum over k.": -terms[0],
+        "This is the mean over the steps; the chain rule gives their sum.": -terms.mean(),
+        "Every term has the query gradient lambda_K; step k is paired with lambda_(k+1).":
+            -torch.stack([gradients[k] @ adjoints[-1] for k in range(steps)]).sum(),
+        "The support gradient is taken where the step ends; g_k is at theta^(k), where it starts.":
+            -torch.stack([gradients[k + 1] @ adjoints[k + 1] for k in range(steps)]).sum(),
+        "There is a factor alpha too many: the derivative of minus alpha g_k by alpha is minus g_k.": -alpha * terms.sum(),
+        "Every support gradient is taken at theta; g_k is at theta^(k).":
+            -torch.stack([gradients[0] @ adjoints[k + 1] for k in range(steps)]).sum(),
+    }  # fmt: skip

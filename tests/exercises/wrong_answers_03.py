@@ -1,0 +1,153 @@
+"""Typical wrong answers to the exercises of chapter 3: what stands in the stub's place, and what the check must say."""
+
+from __future__ import annotations
+
+PENCIL = """
+def meta_gradient(theta, c, h, q, alpha, K):
+    factor = {factor}
+    last = c + (1 - alpha * h) ** K * (theta - c)
+    return {result}
+"""
+PRODUCT = """
+def meta_gradient(path, hessian, alpha, query_gradient):
+    result = query_gradient
+    for point in {points}:
+        result = {update}
+    return result
+"""
+DESCEND = "result - alpha * hessian(point) @ result"
+ADJOINT = """
+def adjoint(support_loss, query_loss, path, alpha):
+    grad, hvp = torch.func.grad, torch.autograd.functional.hvp
+    lam, by_alpha, last = grad(query_loss)(path[-1]), 0.0, grad(query_loss)(path[-1])
+    for k in reversed(range(len(path) - 1)):
+        g, before = grad(support_loss)(path[k]), lam
+        lam = {update}
+        by_alpha = {by_alpha}
+    return {result}
+"""
+UPDATE = "lam - alpha * hvp(support_loss, path[k], lam)[1]"
+
+WRONG = {
+    "ex-pencil": [
+        (PENCIL.format(factor="1", result="factor * (last - q)"), "The factor is missing"),
+        (PENCIL.format(factor="1 - alpha * h", result="factor * (last - q)"), "each of the K steps contributes one"),
+        (PENCIL.format(factor="K * (1 - alpha * h)", result="factor * (last - q)"), "a power"),
+        (PENCIL.format(factor="(1 + alpha * h) ** K", result="factor * (last - q)"), "sign of alpha h"),
+        (PENCIL.format(factor="(1 - alpha * h) ** K", result="factor * (theta - q)"), "taken at theta"),
+        (PENCIL.format(factor="(1 - alpha * h) ** K", result="factor * (last - c)"), "query set's minimum is q"),
+        (PENCIL.format(factor="(1 - alpha * h) ** K", result="factor * (q - last)"), "sign of the result"),
+        (PENCIL.format(factor="1", result="0.5 * (last - q) ** 2"), "not its derivative"),
+        (PENCIL.format(factor="1", result="'no idea'"), "A number was expected, this is str"),
+        (PENCIL.format(factor="1", result="float('nan')"), "In one test"),
+        (PENCIL.format(factor="1", result="undefined"), "your code raised NameError"),
+    ],
+    "ex-blind": [
+        ("def blind_step_size(H, v):\n    return (v @ H @ v) / (v @ v)", "This is the eigenvalue"),
+        ("def blind_step_size(H, v):\n    return 2 * (v @ v) / (v @ H @ v)", "starts to diverge"),
+        ("def blind_step_size(H, v):\n    return 1 / (v @ H @ v)", "need not have length 1"),
+        ("def blind_step_size(H, v):\n    return 1 / (H @ v).norm()", "need not have length 1"),
+        ("def blind_step_size(H, v):\n    return 1 / torch.linalg.eigvalsh(H)[-1]", "largest eigenvalue"),
+        ("def blind_step_size(H, v):\n    return -(v @ v) / (v @ H @ v)", "sign is wrong"),
+        ("def blind_step_size(H, v):\n    return H @ v", "A number was expected"),
+    ],
+    "ex-hvp": [
+        (
+            "def hvp(f, theta, v):\n    return torch.autograd.grad(f(theta), theta)[0]",
+            "This is the gradient: v has not",
+        ),
+        ("def hvp(f, theta, v):\n    return torch.autograd.grad(f(theta), theta)[0] * v", "gradient times v"),
+        (
+            "def hvp(f, theta, v):\n    (g,) = torch.autograd.grad(f(theta), theta, create_graph=True)\n"
+            "    return torch.autograd.grad(g.sum(), theta)[0]",
+            "The gradient was summed",
+        ),
+        (
+            "def hvp(f, theta, v):\n    (g,) = torch.autograd.grad(f(theta), theta, create_graph=True)\n"
+            "    return torch.autograd.grad(g.sum(), theta)[0] * v",
+            "v came in after",
+        ),
+        (
+            "def hvp(f, theta, v):\n    return torch.func.jacrev(torch.func.grad(f))(theta).diagonal() * v",
+            "Only the diagonal",
+        ),
+        ("def hvp(f, theta, v):\n    return -torch.func.jacrev(torch.func.grad(f))(theta) @ v", "sign is wrong"),
+        ("def hvp(f, theta, v):\n    return v @ torch.func.jacrev(torch.func.grad(f))(theta) @ v", "the number v.H v"),
+        (
+            "def hvp(f, theta, v):\n    return torch.func.jacrev(torch.func.grad(f))(theta)",
+            "A vector of 3 entries was expected",
+        ),
+        (
+            "def hvp(f, theta, v):\n    (g,) = torch.autograd.grad(f(theta), theta)\n"
+            "    return torch.autograd.grad(g @ v, theta)[0]",
+            "your code raised RuntimeError",
+        ),
+    ],
+    "ex-product": [
+        (PRODUCT.format(points="[]", update="result"), "The factors are missing"),
+        (PRODUCT.format(points="[path[0]] * (len(path) - 1)", update=DESCEND), "Every Hessian is taken at theta;"),
+        (PRODUCT.format(points="path[:-1]", update=DESCEND), "wrong order"),
+        (PRODUCT.format(points="reversed(path[1:])", update=DESCEND), "where its step ends"),
+        (PRODUCT.format(points="reversed(path)", update=DESCEND), "one factor too many"),
+        (PRODUCT.format(points="reversed(path[1:-1])", update=DESCEND), "first step's factor"),
+        (PRODUCT.format(points="reversed(path[:-2])", update=DESCEND), "last step's factor, with"),
+        (PRODUCT.format(points="reversed(path[:-1])", update=DESCEND.replace("-", "+")), "sign is wrong"),
+        (PRODUCT.format(points="reversed(path[:-1])", update="result - hessian(point) @ result"), "alpha is missing"),
+        (
+            PRODUCT.format(points="reversed(path[:-1])", update="-alpha * hessian(point) @ result"),
+            "identity is missing",
+        ),
+        (
+            PRODUCT.format(points="path[:-1]", update="result - alpha * hessian(point) @ query_gradient"),
+            "added up in one factor",
+        ),
+        (
+            PRODUCT.format(points="[]", update="result").replace("return result", "return hessian(path[0])"),
+            "A vector of 3",
+        ),
+    ],
+    "ex-adjoint": [
+        (ADJOINT.format(update=UPDATE, by_alpha="0.0", result="lam"), "Return two things"),
+        (ADJOINT.format(update=UPDATE, by_alpha="0.0", result="(lam, None)"), "One of the two is None"),
+        (
+            ADJOINT.format(update="lam", by_alpha="by_alpha - g @ before", result="(lam, by_alpha)"),
+            "The factors are missing",
+        ),
+        (
+            ADJOINT.format(
+                update=UPDATE.replace("path[k]", "path[0]"), by_alpha="by_alpha - g @ before", result="(lam, by_alpha)"
+            ),
+            "Every Hessian is taken at theta;",
+        ),
+        (
+            ADJOINT.format(
+                update=UPDATE.replace("path[k]", "path[k + 1]"),
+                by_alpha="by_alpha - g @ before",
+                result="(lam, by_alpha)",
+            ),
+            "where its step ends",
+        ),
+        (
+            ADJOINT.format(update=UPDATE, by_alpha="by_alpha + g @ before", result="(lam, by_alpha)"),
+            "By alpha: The sign",
+        ),
+        (ADJOINT.format(update=UPDATE, by_alpha="by_alpha - g @ lam", result="(lam, by_alpha)"), "not with lambda_k"),
+        (ADJOINT.format(update=UPDATE, by_alpha="-g @ before", result="(lam, by_alpha)"), "Only the first step's term"),
+        (
+            ADJOINT.format(update=UPDATE, by_alpha="by_alpha - g @ before / (len(path) - 1)", result="(lam, by_alpha)"),
+            "mean over the steps",
+        ),
+        (
+            ADJOINT.format(update=UPDATE, by_alpha="by_alpha - g @ last", result="(lam, by_alpha)"),
+            "has the query gradient",
+        ),
+        (
+            ADJOINT.format(update=UPDATE, by_alpha="by_alpha - alpha * g @ before", result="(lam, by_alpha)"),
+            "alpha too many",
+        ),
+        (
+            ADJOINT.format(update=UPDATE, by_alpha="by_alpha - g @ before", result="(by_alpha, lam)"),
+            "A vector of 3 entries",
+        ),
+    ],
+}
