@@ -31,7 +31,7 @@ def check_coverage(app: Sphinx, env: BuildEnvironment) -> None:
     python = env.get_domain("py")
     missing = undocumented(mamlkit.__all__, [*python.objects, *python.modules])
     if missing:
-        logger.warning("not in book/appendix/api.md: %s", ", ".join(missing), type="api", subtype="missing")
+        logger.warning("not in book/appendix/api/: %s", ", ".join(missing), type="api", subtype="missing")
 
 
 def mark_blocks(lines: list[str]) -> list[str]:
