@@ -100,5 +100,5 @@ def _checksum(tensors: dict[str, Tensor], notes: str) -> int:
     checksum = zlib.crc32(notes.encode())
     for name in sorted(tensors):
         data = tensors[name].contiguous().flatten().view(torch.uint8)
-        checksum = zlib.crc32(data.numpy(), zlib.crc32(f"{name} {tuple(tensors[name].shape)}".encode(), checksum))
+        checksum = zlib.crc32(data.numpy().data, zlib.crc32(f"{name} {tuple(tensors[name].shape)}".encode(), checksum))
     return checksum

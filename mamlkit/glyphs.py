@@ -111,7 +111,7 @@ def _draw_all(seed: int) -> Cached:
     faces = [_Face(name) for name in _FACES]
     characters = _characters(faces[0])
     outlines, owner = [], []  # every outline of every character
-    for number, (character, script) in enumerate(characters):
+    for number, (character, _) in enumerate(characters):
         for face in faces:
             outline = face.outline(character)
             if outline is not None:

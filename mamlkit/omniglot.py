@@ -18,9 +18,12 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from io import FileIO
 from pathlib import Path
+from typing import IO
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -36,7 +39,10 @@ _ARCHIVES = {
     "images_evaluation": (659, 20, "6b91aef0f799c5bb55b94e3f2daec811"),
 }
 _ADDRESS = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
-_DRAWINGS, _SIZE = 20, 28
+_DRAWINGS, _SIZE, _ORIGINAL = 20, 28, 105
+# Which share of new pixel i lies in old pixel j, along one axis: (28, 105).
+_EDGES = np.arange(_SIZE + 1) * (_ORIGINAL / _SIZE)
+_COVER = np.diff((_EDGES[:, None] - np.arange(_ORIGINAL)).clip(0, 1), axis=0).astype(np.float32) * (_SIZE / _ORIGINAL)
 _VALIDATION_ALPHABETS = 5
 _CHARACTER_SPLIT = {"train": slice(0, 1150), "validation": slice(1150, 1200), "test": slice(1200, 1623)}
 _DRAWING = re.compile(r"(?:.*/)?([^/]+)/(character\d+)/(\d+_\d+\.png)")
@@ -107,7 +113,7 @@ def _load(name: str, root: str | os.PathLike[str] | None, download: bool) -> Ima
 
 @lru_cache(maxsize=4)
 def _load_from(source: Path, fingerprint: str, name: str) -> ImageClasses:
-    images, notes = cached(f"omniglot-1-{name}-{fingerprint}", lambda: _decode(name, source))
+    images, notes = cached(f"omniglot-2-{name}-{fingerprint}", lambda: _decode(name, source))
     return ImageClasses.of(images["images"], notes["names"], notes["groups"])
 
 
@@ -164,11 +170,11 @@ def _decode(name: str, source: Path) -> Cached:
     """Every drawing of an archive or a folder, checked for number: uint8 ``(characters, 20, 1, 28, 28)``."""
     found: dict[str, dict[str, bytes]] = {}
     try:
-        for path, image in _drawings(source):
+        for path, opened in _drawings(source):
             match = _DRAWING.fullmatch(path)
             if match and "__MACOSX" not in path:
                 alphabet, character, file = match.groups()
-                found.setdefault(f"{alphabet}/{character}", {})[file] = image()
+                found.setdefault(f"{alphabet}/{character}", {})[file] = _read(opened)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, SyntaxError) as error:
         raise ValueError(f"expected a sound Omniglot archive, got {source}: {str(error).splitlines()[0]}") from error
     names = sorted(found)
@@ -180,24 +186,27 @@ def _decode(name: str, source: Path) -> Cached:
     return Cached({"images": images}, {"names": names, "groups": alphabets})
 
 
-def _drawings(source: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Each PNG of an archive or a folder: its path, and a function that reads it."""
+def _drawings(source: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
+    """Each PNG of an archive or a folder: its path, and a function that opens it."""
     if source.is_dir():
         for path in source.glob("*/*/*.png"):
-            yield path.relative_to(source.parent).as_posix(), lambda path=path: _read(Image.open(path))
+            yield path.relative_to(source.parent).as_posix(), partial(FileIO, path)
         return
     with zipfile.ZipFile(source) as archive:
         for entry in archive.namelist():
             if entry.endswith(".png"):
-                yield entry, lambda entry=entry: _read(Image.open(archive.open(entry)))
+                yield entry, partial(archive.open, entry)
 
 
-def _read(image: Image.Image) -> bytes:
-    """28 x 28 values, paper 255 and ink 0."""
-    with image:
-        return (
-            image.convert("L").resize((_SIZE, _SIZE), Image.Resampling.BOX).tobytes()
-        )  # the mean of what a pixel covers
+def _read(opened: Callable[[], IO[bytes]]) -> bytes:
+    """28 x 28 values, paper 255 and ink 0: each the mean over the 3.75 x 3.75 pixels that it covers."""
+    with opened() as file, Image.open(file) as image:
+        if image.size != (_ORIGINAL, _ORIGINAL):
+            raise ValueError(
+                f"expected drawings of {_ORIGINAL} x {_ORIGINAL} pixels, got {image.width} x {image.height}"
+            )
+        pixels = np.asarray(image.convert("L"), dtype=np.float32)  # (105, 105)
+    return (_COVER @ pixels @ _COVER.T).round().astype(np.uint8).tobytes()
 
 
 def _expect_counts(name: str, source: Path, drawings: Sequence[int], alphabets: int) -> None:
