@@ -105,3 +105,29 @@ function slider(model, trait, label, { min, max, step, digits = 0, save }) {
   update();
   return { node: html("label", { class: "mk-slider" }, html("span", {}, label, " = ", output), input), update };
 }
+
+// A polite live region, hidden from sight: it speaks when the reader pauses, not at every pixel of a drag.
+function liveRegion() {
+  const node = html("p", { class: "mk-hidden", "aria-live": "polite" });
+  let sentence = "";
+  const speak = afterRest(() => (node.textContent = sentence), 500);
+  return {
+    node,
+    say: (text) => {
+      sentence = text;
+      speak();
+    },
+  };
+}
+
+// Redraw when one of the traits changes, whoever changed it; the answer undoes it.
+function watch(model, traits, redraw) {
+  const names = traits.map((trait) => `change:${trait}`);
+  names.forEach((name) => model.on(name, redraw));
+  return () => names.forEach((name) => model.off(name, redraw));
+}
+
+// A tick label at a place in pixels, moved by an offset.
+function tickLabel([x, y], [dx, dy], value, anchor) {
+  return svg("text", { x: x + dx, y: y + dy, "text-anchor": anchor, class: "mk-tick" }, String(value).replace("-", "−"));
+}

@@ -122,14 +122,14 @@ function render({ model, el }) {
     html("thead", {}, html("tr", {}, ...["steps", ...Object.values(STARTS).map((s) => s.name)].map((name) => html("th", { scope: "col" }, name)))),
     body);
   const readout = html("div", { class: "mk-readout" }, table);
-  const status = html("p", { class: "mk-hidden", "aria-live": "polite" });
+  const status = liveRegion();
   const root = html("div", { class: "mk-fig mk-sinusoids", role: "group", "aria-label": "Live figure: one sinusoid, three starts" },
     html("p", {}, "Choose a sinusoid and its support points, then change the number of inner steps and see how far each start comes."),
     html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node), newPoints),
     legend,
     html("div", { class: "mk-beside" }, plotBox, readout),
     html("p", { class: "mk-note" }, `Each start takes the same steps of gradient descent, of size ${ALPHA}, on the support points. The error is the mean over the whole line from −5 to 5.`),
-    status);
+    status.node);
   el.append(root);
 
   const box = { left: 24, top: 6, width: 0, height: 0 };
@@ -146,14 +146,12 @@ function render({ model, el }) {
     plot.setAttribute("height", box.height + box.top + 22);
     const area = { x: box.left, y: box.top, width: box.width, height: box.height };
     for (const [name, value] of Object.entries(area)) clip.setAttribute(name, value);
-    const tick = ([x, y], [dx, dy], value, anchor) =>
-      svg("text", { x: x + dx, y: y + dy, "text-anchor": anchor, class: "mk-tick" }, String(value).replace("-", "−"));
     const zero = px(0, 0)[1];
     axes.replaceChildren(
       svg("rect", { ...area, fill: "none", stroke: "var(--mk-rule)" }),
       svg("line", { x1: box.left, y1: zero, x2: box.left + box.width, y2: zero, stroke: "var(--mk-rule)" }),
-      ...[-4, -2, 0, 2, 4].map((x) => tick(px(x, Y_RANGE[0]), [0, 16], x, "middle")),
-      ...[-4, -2, 0, 2, 4].map((y) => tick(px(X_RANGE[0], y), [-5, 4], y, "end")),
+      ...[-4, -2, 0, 2, 4].map((x) => tickLabel(px(x, Y_RANGE[0]), [0, 16], x, "middle")),
+      ...[-4, -2, 0, 2, 4].map((y) => tickLabel(px(X_RANGE[0], y), [-5, 4], y, "end")),
       svg("text", { x: box.left + box.width - 2, y: box.top + box.height + 16, "text-anchor": "end", class: "mk-tick" }, "x"),
     );
     draw();
@@ -201,27 +199,18 @@ function render({ model, el }) {
     const exact = { amplitude: task.amplitude, phase: task.phase, points: task.xs, steps };
     for (const name of Object.keys(STARTS)) exact[name] = task[name].mse;
     for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
-    say(`Amplitude ${format(task.amplitude, 1)}, phase ${format(task.phase, 2)}, ${task.xs.length} support points, ${steps} inner steps. Mean squared error: ` +
+    status.say(`Amplitude ${format(task.amplitude, 1)}, phase ${format(task.phase, 2)}, ${task.xs.length} support points, ${steps} inner steps. Mean squared error: ` +
       `${Object.entries(STARTS).map(([name, style]) => `${style.name} ${format(task[name].mse[steps], 2)}`).join(", ")}.`);
   }
 
-  // The live region speaks when the reader pauses.
-  let sentence = "";
-  const speak = afterRest(() => (status.textContent = sentence), 500);
-  const say = (text) => {
-    sentence = text;
-    speak();
-  };
-
   const redraw = oncePerFrame(draw);
-  const watched = ["amplitude", "phase", "shots", "inner_steps", "points"].map((key) => `change:${key}`);
-  watched.forEach((name) => model.on(name, redraw));
+  const unwatch = watch(model, ["amplitude", "phase", "shots", "inner_steps", "points"], redraw);
   const observer = new ResizeObserver(layout);
   observer.observe(plotBox);
   layout();
   return () => {
     observer.disconnect();
-    watched.forEach((name) => model.off(name, redraw));
+    unwatch();
   };
 }
 

@@ -128,7 +128,7 @@ function render({ model, el }) {
       save();
     },
   });
-  const status = html("p", { class: "mk-hidden", "aria-live": "polite" });
+  const status = liveRegion();
   const lossRows = html("tbody");
   const arrowRows = html("tbody");
   const head = (...names) => html("thead", {}, html("tr", {}, ...names.map((name) => html("th", { scope: "col" }, name))));
@@ -148,7 +148,7 @@ function render({ model, el }) {
     html("p", { class: "mk-note" },
       "+ minimum of the support loss, × of the query loss; the lines with dots are the inner steps on the support loss, ",
       "which end at the adapted parameters, the discs A and B. Arrows show directions; their lengths are compressed, the numbers are in the table."),
-    status,
+    status.node,
   );
   el.append(root);
 
@@ -180,8 +180,8 @@ function render({ model, el }) {
     plot.setAttribute("width", width);
     plot.setAttribute("height", box.height + box.top + 24);
     const ticks = [];
-    for (const x of [-2, -1, 0, 1, 2]) ticks.push(tick(px([x, Y_RANGE[0]]), [0, 16], x, "middle"));
-    for (const y of [-2, -1, 0, 1, 2]) ticks.push(tick(px([X_RANGE[0], y]), [-6, 4], y, "end"));
+    for (const x of [-2, -1, 0, 1, 2]) ticks.push(tickLabel(px([x, Y_RANGE[0]]), [0, 16], x, "middle"));
+    for (const y of [-2, -1, 0, 1, 2]) ticks.push(tickLabel(px([X_RANGE[0], y]), [-6, 4], y, "end"));
     const frame = svg("rect", { x: box.left, y: box.top, width: box.width, height: box.height, fill: "none", stroke: "var(--mk-rule)" });
     const names = [
       svg("text", { x: box.left + box.width - 2, y: box.top + box.height + 16, "text-anchor": "end", class: "mk-tick" }, "θ₁"),
@@ -192,10 +192,6 @@ function render({ model, el }) {
     const [ox, oy] = px([0, 0]);
     contours.setAttribute("transform", `translate(${ox} ${oy}) scale(${sx} ${-sy})`);
     draw();
-  }
-
-  function tick([x, y], [dx, dy], value, anchor) {
-    return svg("text", { x: x + dx, y: y + dy, "text-anchor": anchor, class: "mk-tick" }, String(value).replace("-", "−"));
   }
 
   // An arrow from one pixel to another, with its head, in the method's colour and dash.
@@ -317,18 +313,10 @@ function render({ model, el }) {
     const exact = { theta, alpha, innerSteps, ...arrows };
     for (const key of ["adapted", "support", "query", "queryAfter"]) exact[key] = each.map((task) => task[key]).flat();
     for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
-    say(`θ = ${text}, K = ${innerSteps}, α = ${format(alpha, 2)}. Mean query loss ${format(mean((t) => t.query))} before and ` +
+    status.say(`θ = ${text}, K = ${innerSteps}, α = ${format(alpha, 2)}. Mean query loss ${format(mean((t) => t.query))} before and ` +
       `${format(mean((t) => t.queryAfter))} after adaptation. Angle to MAML: FOMAML ${format(angleBetween(arrows.fomaml, arrows.maml), 0)}°, ` +
       `Reptile ${format(angleBetween(arrows.reptile, arrows.maml), 0)}°.`);
   }
-
-  // The live region speaks when the reader pauses, not at every pixel of a drag.
-  let sentence = "";
-  const speak = afterRest(() => (status.textContent = sentence), 500);
-  const say = (text) => {
-    sentence = text;
-    speak();
-  };
 
   // Input: pointer (mouse, pen, touch), keys, a click on the plot.
   const redraw = oncePerFrame(draw);
@@ -359,14 +347,13 @@ function render({ model, el }) {
   });
   plot.addEventListener("click", (event) => moveTo(toTheta(event)));
 
-  const watched = ["theta", "alpha", "inner_steps", "show", "meta_contours"].map((key) => `change:${key}`);
-  watched.forEach((name) => model.on(name, redraw));
+  const unwatch = watch(model, ["theta", "alpha", "inner_steps", "show", "meta_contours"], redraw);
   const observer = new ResizeObserver(layout);
   observer.observe(root);
   layout();
   return () => {
     observer.disconnect();
-    watched.forEach((name) => model.off(name, redraw));
+    unwatch();
   };
 }
 
