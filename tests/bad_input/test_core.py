@@ -31,6 +31,7 @@ class Scene:
             torch.manual_seed(0)
             self.model = nn.Sequential(nn.Flatten(), nn.Linear(6, 4))
             self.frozen = nn.Linear(2, 2).requires_grad_(False)
+            self.recurrent = nn.LSTM(6, 4)
             self.with_batch_norm = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 4))
         self.x, self.query_x = torch.randn((2, 3, 5, 6), generator=generator)
         self.y, self.query_y = torch.randint(0, 4, (2, 3, 5), generator=generator)
@@ -159,7 +160,7 @@ BAD_CALLS = [
     ("no algorithm", lambda s: s.facade(algorithm=None), ValueError, "algorithm to be one of"),
     ("an unknown engine", lambda s: mamlkit.maml(s.model, engine="fast"), ValueError, "'task_by_task'"),
     ("batch norm all at once", lambda s: mamlkit.maml(s.with_batch_norm, engine="all_at_once"), ValueError,
-     "without batch norm for engine 'all_at_once'"),
+     "a model without batch norm"),
     ("weights that do not ship", lambda s: mamlkit.pretrained("omniglot-5000"), ValueError, "'sinusoid-maml'"),
     ("a record that does not ship", lambda s: pretrained_record("nothing"), ValueError, "got 'nothing'"),
     ("an unknown order", lambda s: mamlkit.Learner(s.model, loss=F.cross_entropy, inner_steps=1,
