@@ -1,44 +1,78 @@
 """mamlkit: MAML and MAML++, full second order, small enough to read.
 
-Read the modules in this order: tasks, sinusoids, models, step_sizes, inner_loop, outer_loss, meta_gradient, learners,
-model_agnostic, evaluation, plots.
+Read the modules in this order: tasks, sinusoids, models, functional, step_sizes, inner_loop, unrolling, outer_loss,
+meta_gradient, batch_norm, learners, model_agnostic, evaluation, training, checkpoint, plots.
 """
 
 from mamlkit import checking, plots, widgets
 from mamlkit._version import __version__
-from mamlkit.evaluation import Evaluation, Interval, evaluate, interval
+from mamlkit.batch_norm import PerStepBatchNorm
+from mamlkit.episodes import ImageClasses, ImageTasks
+from mamlkit.evaluation import Evaluation, Interval, evaluate, evaluate_ensemble, interval
 from mamlkit.functional import parameters_of
+from mamlkit.glyphs import glyphs
+from mamlkit.images import image_arrays, image_folder
 from mamlkit.inner_loop import adapt
-from mamlkit.learners import Learner, fomaml, maml
-from mamlkit.model_agnostic import ModelAgnosticMetaLearning
-from mamlkit.models import mlp
-from mamlkit.outer_loss import FinalStep
-from mamlkit.pretrained import pretrained
+from mamlkit.learners import Learner, anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
+from mamlkit.model_agnostic import ModelAgnosticMetaLearning, evaluate_maml, train_maml
+from mamlkit.models import conv4, mlp
+from mamlkit.omniglot import omniglot
+from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep
+from mamlkit.pretrained import pretrained, pretrained_names, pretrained_record
 from mamlkit.sinusoids import Sinusoids, sinusoid
-from mamlkit.step_sizes import FixedStepSize
-from mamlkit.tasks import TaskBatch, TaskStream
+from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, StepSizes
+from mamlkit.tasks import TaskBatch, TaskDistribution, TaskStream, prefetched
+from mamlkit.training import History, TrainingDiverged, TrainingOptions, fit, load_learner
 
 __all__ = [
+    "AnnealedMultiStep",
     "Evaluation",
     "FinalStep",
     "FixedStepSize",
+    "History",
+    "ImageClasses",
+    "ImageTasks",
     "Interval",
+    "LearnedStepSizes",
     "Learner",
     "ModelAgnosticMetaLearning",
+    "MultiStep",
+    "PerStepBatchNorm",
     "Sinusoids",
+    "StepSizes",
     "TaskBatch",
+    "TaskDistribution",
     "TaskStream",
+    "TrainingDiverged",
+    "TrainingOptions",
     "__version__",
     "adapt",
+    "anil",
     "checking",
+    "conv4",
     "evaluate",
+    "evaluate_ensemble",
+    "evaluate_maml",
+    "fit",
     "fomaml",
+    "glyphs",
+    "image_arrays",
+    "image_folder",
     "interval",
+    "load_learner",
     "maml",
+    "maml_plus_plus",
+    "meta_sgd",
     "mlp",
+    "omniglot",
     "parameters_of",
     "plots",
+    "prefetched",
     "pretrained",
+    "pretrained_names",
+    "pretrained_record",
+    "reptile",
     "sinusoid",
+    "train_maml",
     "widgets",
 ]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 from mamlkit.learners import Learner
-from mamlkit.meta_gradient import query_results
+from mamlkit.meta_gradient import query_outputs
 from mamlkit.tasks import TaskBatch
-from mamlkit.validation import expect_same_tasks
+from mamlkit.unrolling import together
+from mamlkit.validation import expect_at_least, expect_same_tasks
 
-__all__ = ["Evaluation", "Interval", "evaluate", "interval"]
+__all__ = ["Evaluation", "Interval", "evaluate", "evaluate_ensemble", "interval"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,15 @@ class Evaluation:
         """The share of tasks whose accuracy after the last step is above this fraction."""
         return (self._accuracies()[-1] > accuracy).double().mean().item()
 
+    def to_json(self) -> dict[str, Any]:
+        """Per-task values and their summary, as plain lists and numbers."""
+        record: dict[str, Any] = {"tasks": self.losses.shape[1], "losses": self.losses.tolist()}
+        record["loss"], record["loss_ci95"] = self.loss().mean, self.loss().half_width
+        if self.accuracies is not None:
+            record["accuracies"] = self.accuracies.tolist()
+            record["accuracy"], record["accuracy_ci95"] = self.accuracy().mean, self.accuracy().half_width
+        return record
+
     def _accuracies(self) -> Tensor:
         if self.accuracies is None:
             raise ValueError("expected tasks with class numbers as targets, got real-valued targets: use loss()")
@@ -86,19 +99,52 @@ def evaluate(learner: Learner, tasks: TaskBatch, *, steps: int | None = None, ch
     Args:
         learner: what to evaluate; it is not changed.
         tasks: test tasks, 600 of them in most papers.
-        steps: inner steps; those of training when not given.
+        steps: inner steps; those of training when not given. Beyond those, learned step sizes and per-step batch norm go on with
+            what they have for the last step of training.
         chunk: how many tasks are held in memory at a time.
 
     Raises:
         TypeError, ValueError: if the tensors of the batch do not fit each other.
     """
+    return evaluate_ensemble([learner], tasks, steps=steps, chunk=chunk)
+
+
+def evaluate_ensemble(
+    learners: Sequence[Learner], tasks: TaskBatch, *, steps: int | None = None, chunk: int = 100
+) -> Evaluation:
+    """As ``evaluate``, with the mean of the outputs of several learners, each adapted on its own.
+
+    The MAML++ authors' code averages the logits of its five best checkpoints in this way.
+
+    Args:
+        learners: at least one; all with the loss and the number of inner steps of the first.
+        tasks: test tasks.
+        steps: inner steps.
+        chunk: how many tasks are held in memory at a time.
+
+    Raises:
+        TypeError, ValueError: without a learner, or if the tensors of the batch do not fit each other.
+    """
+    if not learners:
+        raise ValueError("expected at least one learner, got none")
     expect_same_tasks(*tasks)
-    inner = learner.inner_loop(steps=steps)
+    expect_at_least("chunk", chunk, 1)
+    steps = learners[0].inner_steps if steps is None else steps
     losses, accuracies = [], []
     for first in range(0, tasks.num_tasks, chunk):
         part = tasks.select(slice(first, first + chunk))
-        outputs, values = query_results(learner.engine.unroll, inner, learner.initialisation(), part)
-        losses.append(values)  # (steps + 1, chunk)
+        outputs = [
+            query_outputs(learner.engine.unroll, learner.inner_loop(steps=steps), learner.initialisation(), part)
+            for learner in learners
+        ]
+        mean = torch.stack(outputs).mean(0) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
+        losses.append(torch.stack([_task_losses(learners[0], values, part.query_y) for values in mean]))
         if not part.query_y.is_floating_point():
-            accuracies.append((outputs.argmax(-1) == part.query_y).double().mean(-1))  # (steps + 1, chunk)
+            accuracies.append((mean.argmax(-1) == part.query_y).double().mean(-1))  # (steps + 1, chunk)
     return Evaluation(torch.cat(losses, 1), torch.cat(accuracies, 1) if accuracies else None)
+
+
+def _task_losses(learner: Learner, outputs: Tensor, targets: Tensor) -> Tensor:
+    if learner.engine.unroll is together:  # the loss is known to run under vmap
+        return vmap(learner.loss)(outputs, targets)  # (tasks,)
+    return torch.stack([learner.loss(out, y) for out, y in zip(outputs, targets, strict=True)])  # (tasks,)

@@ -222,7 +222,7 @@ def _draw(outlines: Tensor, extents: Tensor, generator: torch.Generator) -> Tens
     fit = (0.4 * _FINE / reach.amax(1)).clamp(max=1)  # nothing is cut off at the edge
     matrix, reach = matrix * fit[:, None, None], reach * fit[:, None]
     room = (0.43 * _FINE - reach).clamp(max=0.1 * _FINE)
-    shift = uniform(-1, 1, 2) * room * (2 / _FINE)  # (drawings, 2), in the [-1, 1] of grid_sample
+    shift = uniform(-1.0, 1.0, 2) * room * (2 / _FINE)  # (drawings, 2), in the [-1, 1] of grid_sample
 
     inverse = torch.linalg.inv(matrix)  # grid_sample asks where each pixel comes from
     affine = torch.cat([inverse, -inverse @ shift[..., None]], 2)  # (drawings, 2, 3)
@@ -233,7 +233,7 @@ def _draw(outlines: Tensor, extents: Tensor, generator: torch.Generator) -> Tens
     drawn = F.grid_sample(ink, grid + bend.permute(0, 2, 3, 1), align_corners=False)  # (drawings, 1, fine, fine)
 
     soft = F.avg_pool2d(drawn, 3, 1, 1)
-    drawn = F.avg_pool2d(drawn + uniform(0, 1, 1, 1, 1) * (soft - drawn), 2)  # (drawings, 1, 28, 28)
+    drawn = F.avg_pool2d(drawn + uniform(0.0, 1.0, 1, 1, 1) * (soft - drawn), 2)  # (drawings, 1, 28, 28)
     return (drawn.squeeze(1) * 1.25 * 255).round().clamp(0, 255).to(torch.uint8)  # thin strokes stay dark
 
 

@@ -14,7 +14,7 @@ A learner is one class, ``Learner``; the algorithms are functions that choose it
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,15 @@ from mamlkit.tasks import TaskBatch
 from mamlkit.validation import expect_at_least, expect_model, expect_one_of, expect_points, expect_same_tasks
 
 __all__ = ["Learner", "anil", "fomaml", "maml", "maml_plus_plus", "meta_sgd", "reptile"]
+
+
+class Switches(TypedDict, total=False):
+    """What every algorithm takes besides its own arguments, as ``Learner`` describes it."""
+
+    dropout: bool
+    seed: int
+    autocast: torch.dtype | None
+    engine: str
 
 
 class Learner(nn.Module):
@@ -198,11 +207,11 @@ def maml(
     inner_steps: int = 5,
     inner_lr: float = 0.01,
     loss: Loss = F.cross_entropy,
-    engine: str = "auto",
+    **switches: Unpack[Switches],
 ) -> Learner:
     """MAML with the full second-order meta-gradient: Finn et al., 2017, arXiv:1703.03400, algorithms 1 and 2."""
     sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, engine=engine)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
 
 
 def fomaml(
@@ -211,11 +220,11 @@ def fomaml(
     inner_steps: int = 5,
     inner_lr: float = 0.01,
     loss: Loss = F.cross_entropy,
-    engine: str = "auto",
+    **switches: Unpack[Switches],
 ) -> Learner:
     """First-order MAML, which drops the Hessian: Finn et al., 2017, section 5.2; Nichol et al., 2018, arXiv:1803.02999."""
     sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=1, engine=engine)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=1, **switches)
 
 
 def reptile(
@@ -224,11 +233,11 @@ def reptile(
     inner_steps: int = 5,
     inner_lr: float = 0.01,
     loss: Loss = F.cross_entropy,
-    engine: str = "auto",
+    **switches: Unpack[Switches],
 ) -> Learner:
     """Reptile: move theta towards the adapted parameters (Nichol et al., 2018, arXiv:1803.02999, algorithm 2)."""
     sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=0, engine=engine)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=0, **switches)
 
 
 def anil(
@@ -238,7 +247,7 @@ def anil(
     inner_steps: int = 5,
     inner_lr: float = 0.01,
     loss: Loss = F.cross_entropy,
-    engine: str = "auto",
+    **switches: Unpack[Switches],
 ) -> Learner:
     """ANIL, almost no inner loop: only some parameters are adapted (Raghu et al., 2020, arXiv:1909.09157, section 4).
 
@@ -248,7 +257,7 @@ def anil(
         inner_steps: K.
         inner_lr: alpha.
         loss: of outputs and targets, averaged over points.
-        engine: see ``Learner``.
+        switches: see ``Learner``.
 
     Raises:
         ValueError: for a name that is not a parameter of the model.
@@ -260,7 +269,7 @@ def anil(
     if not chosen:
         raise ValueError("expected at least one parameter to adapt, got none")
     sizes = FixedStepSize(chosen, inner_lr)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, engine=engine)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
 
 
 def meta_sgd(
@@ -269,11 +278,11 @@ def meta_sgd(
     inner_steps: int = 1,
     inner_lr: float = 0.01,
     loss: Loss = F.cross_entropy,
-    engine: str = "auto",
+    **switches: Unpack[Switches],
 ) -> Learner:
     """Meta-SGD: MAML with a learned rate for every single parameter (Li et al., 2017, arXiv:1707.09835, equation 3)."""
     sizes = LearnedStepSizes(parameters_of(expect_model(model)), inner_lr, "parameter", inner_steps)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, engine=engine)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
 
 
 def maml_plus_plus(
@@ -288,10 +297,7 @@ def maml_plus_plus(
     per_step_weights: bool = True,
     per_step_statistics: bool = False,
     first_order_epochs: int = 0,
-    dropout: bool = True,
-    seed: int = 0,
-    autocast: torch.dtype | None = None,
-    engine: str = "auto",
+    **switches: Unpack[Switches],
 ) -> Learner:
     """MAML++, every part a switch: Antoniou et al., 2019, arXiv:1810.09502, section 4. Cosine annealing is part of ``fit``.
 
@@ -310,10 +316,7 @@ def maml_plus_plus(
         per_step_statistics: collect running statistics for each inner step and normalise query points with them at evaluation
             (BNRS). Off, query points are normalised with their own batch, which is what the authors' code does.
         first_order_epochs: epochs of first order before second order begins (DA).
-        dropout: see ``Learner``.
-        seed: of the dropout masks.
-        autocast: see ``Learner``.
-        engine: see ``Learner``.
+        switches: see ``Learner``.
 
     Raises:
         TypeError, ValueError: naming what was expected and what came.
@@ -340,10 +343,7 @@ def maml_plus_plus(
         first_order_epochs=first_order_epochs,
         batch_norm=rows,
         query_statistics="running" if per_step_statistics and has_batch_norm else "batch",
-        dropout=dropout,
-        seed=seed,
-        autocast=autocast,
-        engine=engine,
+        **switches,
     )
 
 

@@ -17,7 +17,7 @@ from mamlkit.tasks import TaskBatch
 from mamlkit.unrolling import Unroll, can_run_together, one_by_one, together
 from mamlkit.validation import expect_one_of
 
-__all__ = ["ENGINES", "Engine", "Unrolled", "choose_engine", "displacement", "query_results"]
+__all__ = ["ENGINES", "Engine", "Unrolled", "choose_engine", "displacement", "query_outputs"]
 
 
 class Engine(Protocol):
@@ -118,16 +118,14 @@ def displacement(
     return total, direction
 
 
-def query_results(unroll: Unroll, inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> tuple[Tensor, Tensor]:
-    """What the query points say before adaptation and after each step; no gradient is kept.
+def query_outputs(unroll: Unroll, inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> Tensor:
+    """Outputs for the query points before adaptation and after each step; no gradient is kept.
 
     Returns:
-        Outputs ``(steps + 1, tasks, query, *output)`` and losses ``(steps + 1, tasks)``.
+        ``(steps + 1, tasks, query, *output)``.
     """
-    outputs, losses = [], []
+    outputs = []
     with torch.no_grad():
         for group in unroll(inner, parameters, tasks, 0):
-            values = [group.outputs(step) for step in range(inner.steps + 1)]
-            outputs.append(torch.stack(values))  # (steps + 1, group, query, *output)
-            losses.append(torch.stack([group.losses(value) for value in values]))  # (steps + 1, group)
-    return torch.cat(outputs, 1), torch.cat(losses, 1)
+            outputs.append(torch.stack([group.outputs(step) for step in range(inner.steps + 1)]))
+    return torch.cat(outputs, 1)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
+from mamlkit.evaluation import Evaluation, evaluate
 from mamlkit.functional import Parameters
 from mamlkit.inner_loop import Loss
-from mamlkit.learners import Learner, fomaml, maml
+from mamlkit.learners import Learner, anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
+from mamlkit.step_sizes import LearnedStepSizes
 from mamlkit.tasks import TaskBatch
-from mamlkit.validation import expect_one_of, expect_rate, stack_tasks
+from mamlkit.validation import expect_at_least, expect_one_of, expect_rate, stack_tasks
 
-__all__ = ["ModelAgnosticMetaLearning"]
+__all__ = ["ModelAgnosticMetaLearning", "evaluate_maml", "train_maml"]
 
 Batch = Tensor | Sequence[Tensor]
 
@@ -22,20 +26,23 @@ Batch = Tensor | Sequence[Tensor]
 class ModelAgnosticMetaLearning:
     """MAML and its relatives around any classifier or regressor (Finn et al., 2017, arXiv:1703.03400).
 
-        system = ModelAgnosticMetaLearning(model, inner_lr=0.01, outer_lr=0.001, inner_steps=5)
+        system = ModelAgnosticMetaLearning(model, inner_lr=0.01, outer_lr=0.001, inner_steps=5, plus_plus=True)
         loss = system.meta_train_step(support_data, support_labels, query_data, query_labels)
 
     Args:
         model: any ``nn.Module``.
-        inner_lr: alpha, the step size of adaptation.
+        inner_lr: alpha, the step size of adaptation, or what learned step sizes start from.
         outer_lr: beta, the learning rate of the meta-optimiser (Adam).
         inner_steps: K.
-        algorithm: ``"maml"`` or ``"fomaml"``.
+        plus_plus: MAML++ instead of MAML (Antoniou et al., 2019, arXiv:1810.09502).
+        algorithm: ``"maml"``, ``"fomaml"``, ``"reptile"``, ``"anil"`` or ``"meta-sgd"``; only ``"maml"`` goes with ``plus_plus``.
         loss: of outputs and targets, averaged over points; cross-entropy when not given.
+        mixed_precision: run the model in bfloat16 where torch deems it safe.
+        switches: what else ``maml_plus_plus``, ``anil`` or ``Learner`` takes, by name: ``step_sizes``, ``dropout``, ...
 
     Attributes:
         learner: the ``Learner`` inside.
-        meta_optimizer: the ``torch.optim.Adam`` over its meta-parameters.
+        meta_optimizer: the ``torch.optim.Adam`` over its meta-parameters, learned step sizes included.
 
     Raises:
         TypeError, ValueError: naming what was expected and what came.
@@ -47,14 +54,29 @@ class ModelAgnosticMetaLearning:
         inner_lr: float = 0.01,
         outer_lr: float = 0.001,
         inner_steps: int = 5,
+        plus_plus: bool = False,
         *,
         algorithm: str = "maml",
         loss: Loss = F.cross_entropy,
+        mixed_precision: bool = False,
+        **switches: Any,
     ) -> None:
         expect_one_of("algorithm", algorithm, tuple(_ALGORITHMS))
+        if plus_plus and algorithm != "maml":
+            raise ValueError(f"expected algorithm='maml' with plus_plus=True, got {algorithm!r}")
         expect_rate("outer_lr", outer_lr)
-        self.learner: Learner = _ALGORITHMS[algorithm](model, inner_steps=inner_steps, inner_lr=inner_lr, loss=loss)
-        self.meta_optimizer = torch.optim.Adam(self.learner.parameters(), lr=outer_lr)
+        make = maml_plus_plus if plus_plus else _ALGORITHMS[algorithm]
+        autocast = torch.bfloat16 if mixed_precision else None
+        self.learner: Learner = make(
+            model, inner_steps=inner_steps, inner_lr=inner_lr, loss=loss, autocast=autocast, **switches
+        )
+        self.meta_optimizer = torch.optim.Adam(self.learner.meta_parameters().values(), lr=outer_lr)
+
+    @property
+    def alpha(self) -> Mapping[str, Tensor | float]:
+        """The step sizes as they are now, by parameter name: learned rates, or the fixed one."""
+        sizes = self.learner.step_sizes
+        return sizes.alpha if isinstance(sizes, LearnedStepSizes) else dict(sizes(0))
 
     def meta_train_step(
         self, support_data: Batch, support_labels: Batch, query_data: Batch, query_labels: Batch
@@ -70,7 +92,8 @@ class ModelAgnosticMetaLearning:
             query_labels: as ``support_labels``.
 
         Returns:
-            The meta-loss before the step: the mean over tasks of the query loss after the last inner step.
+            The meta-loss before the step: the mean over the tasks of the query loss after the last inner step, or, with the
+            multi-step loss of MAML++, of the weighted query losses after each.
         """
         tasks = TaskBatch(
             stack_tasks("support_data", support_data),
@@ -84,12 +107,62 @@ class ModelAgnosticMetaLearning:
         return loss.item()
 
     def inner_update(self, support: Tensor, labels: Tensor) -> Parameters:
-        """The parameters adapted to one task, by name; ``support`` is ``(support, *input)``."""
+        """The parameters adapted to one task, by name, with the step sizes as learned.
+
+        Args:
+            support: ``(support, *input)``.
+            labels: ``(support,)`` class numbers, or ``(support, *output)`` values.
+        """
         return self.learner.adapt(support, labels)[-1]
 
-    def forward_with_weights(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    def forward_with_weights(self, x: Tensor, weights: Parameters) -> Tensor:
         """The outputs of the model for ``x`` ``(points, *input)`` when it has these parameters."""
         return self.learner.predict(x, weights)
 
 
-_ALGORITHMS = {"maml": maml, "fomaml": fomaml}
+def train_maml(
+    system: ModelAgnosticMetaLearning,
+    batches: Iterable[TaskBatch],
+    steps: int,
+    *,
+    steps_per_epoch: int = 500,
+    progress: bool = False,
+) -> list[float]:
+    """Meta-train for a number of outer steps. For validation, checkpoints and schedules take ``mamlkit.fit``.
+
+    Args:
+        system: what to train, in place.
+        batches: meta-batches, for instance a ``TaskStream``; at least ``steps`` of them.
+        steps: outer steps.
+        steps_per_epoch: annealed parts of MAML++ count in epochs of so many outer steps.
+        progress: show a bar, on the error stream.
+
+    Returns:
+        The meta-loss of each outer step, for ``mamlkit.plots.plot_learning_curve``.
+
+    Raises:
+        ValueError: if ``steps`` is below 1, or the batches end early.
+    """
+    expect_at_least("steps", steps, 1)
+    expect_at_least("steps_per_epoch", steps_per_epoch, 1)
+    losses: list[float] = []
+    source = iter(batches)
+    for step in tqdm(range(steps), disable=not progress, unit="step"):
+        tasks = next(source, None)
+        if tasks is None:
+            raise ValueError(f"expected {steps} meta-batches, got {step}")
+        system.learner.epoch = step // steps_per_epoch
+        losses.append(system.meta_train_step(*tasks))
+    return losses
+
+
+def evaluate_maml(system: ModelAgnosticMetaLearning, tasks: TaskBatch, *, steps: int | None = None) -> Evaluation:
+    """Accuracy and loss before and after adaptation, with the step sizes as learned.
+
+    ``result.accuracy(0)`` is before, ``result.accuracy()`` after, ``result.gain`` the difference, ``result.share_above(0.8)`` the
+    share of tasks above 80 %; ``mamlkit.plots.plot_adaptation({"MAML": result})`` draws it.
+    """
+    return evaluate(system.learner, tasks, steps=steps)
+
+
+_ALGORITHMS = {"maml": maml, "fomaml": fomaml, "reptile": reptile, "anil": anil, "meta-sgd": meta_sgd}

@@ -11,10 +11,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from mamlkit.validation import expect_at_least
 
-__all__ = ["TaskBatch", "TaskDistribution", "TaskStream"]
+__all__ = ["TaskBatch", "TaskDistribution", "TaskStream", "prefetched", "stream_seed"]
 
 
 class TaskBatch(NamedTuple):
@@ -101,6 +102,24 @@ class TaskStream:
         while True:
             self.position += 1
             yield self.batch(self.position - 1)
+
+
+def prefetched(stream: TaskStream, *, pin_memory: bool = False) -> DataLoader[TaskBatch]:
+    """The batches of a stream, drawn by a process of its own while the last one is being trained on.
+
+    Args:
+        stream: where batches come from, in its order.
+        pin_memory: page-locked memory, so that ``tasks.to("cuda", non_blocking=True)`` overlaps with computation.
+    """
+    return DataLoader(_Batches(stream), batch_size=None, num_workers=1, pin_memory=pin_memory)
+
+
+class _Batches(IterableDataset[TaskBatch]):
+    def __init__(self, stream: TaskStream) -> None:
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[TaskBatch]:
+        return iter(self.stream)
 
 
 def stream_seed(seed: int, number: int) -> int:

@@ -1,0 +1,247 @@
+"""The command line: ``python -m mamlkit train | evaluate | info``. Add ``--help`` to see every option and its default."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.distributed as dist
+import tyro
+
+from mamlkit._version import __version__
+from mamlkit.checkpoint import latest_checkpoint, write_atomically
+from mamlkit.configuration import (
+    Configuration,
+    LearnerOptions,
+    NetworkOptions,
+    TaskOptions,
+    parameter_count,
+)
+from mamlkit.episodes import ImageTasks
+from mamlkit.evaluation import Evaluation, evaluate_ensemble
+from mamlkit.learners import Learner
+from mamlkit.tasks import TaskStream
+from mamlkit.training import TrainingDiverged, TrainingOptions, fit, load_learner
+from mamlkit.validation import expect_at_least
+
+TEST_SEED = 2_000_003  # the same test tasks for every run
+
+
+@dataclass(frozen=True)
+class Train:
+    """Meta-train a learner and write the run to a folder."""
+
+    out: Path
+    """Folder of the run: run.json, curves.csv and checkpoints/. New, or one to resume."""
+    tasks: Annotated[TaskOptions, tyro.conf.arg(name="")] = field(default_factory=TaskOptions)
+    network: Annotated[NetworkOptions, tyro.conf.arg(name="")] = field(default_factory=NetworkOptions)
+    learner: Annotated[LearnerOptions, tyro.conf.arg(name="")] = field(default_factory=LearnerOptions)
+    training: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(default_factory=TrainingOptions)
+    device: str = "cpu"
+    """Where to compute: cpu, cuda, ..."""
+    resume: bool = False
+    """Go on with the run in the folder; all other options are taken from it."""
+
+    def run(self) -> None:
+        """Train from the start or from the last checkpoint."""
+        chosen = Configuration(self.tasks, self.network, self.learner, self.training, self.device)
+        configuration = read_configuration(self.out) if self.resume else chosen
+        with processes(configuration.device) as rank:
+            training, validation = configuration.build_tasks("train"), configuration.build_tasks("validation")
+            learner = configuration.build_learner(image_shape(training))
+            if not self.resume:
+                _expect_new(self.out)
+                if rank == 0:
+                    self.out.mkdir(parents=True, exist_ok=True)
+                    write_atomically(self.out / "run.json", json.dumps(_record(configuration), indent=2) + "\n")
+            history = fit(
+                learner,
+                training,
+                options=configuration.training,
+                validation=validation,
+                folder=self.out,
+                resume=self.resume,
+                progress=True,
+            )
+            if rank == 0:
+                last = history.rows[-1]
+                print(f"{history.step} outer steps in {history.seconds:.1f} s, meta-loss {last['meta_loss']:.4f}")
+                if history.best:
+                    score, name = history.best[0]
+                    print(f"best validation score {score:.4f} at {name}, kept in {self.out / 'checkpoints'}")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a trained run on test tasks: before adaptation and after each inner step."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """The folder that `train` wrote."""
+    tasks: int = 600
+    """How many test tasks."""
+    steps: int | None = None
+    """Inner steps; those of training when not given."""
+    split: str = "test"
+    """Which classes: train, validation or test."""
+    ensemble: int = 1
+    """Average the outputs of this many of the best checkpoints."""
+    root: Path | None = None
+    """Folder of the data, where it is not the one of training."""
+    device: str = "cpu"
+    """Where to compute."""
+    json: Path | None = None
+    """Also write the result, task by task, to this file."""
+
+    def run(self) -> None:
+        """Load the best checkpoints and print a table."""
+        expect_at_least("tasks", self.tasks, 2)
+        expect_at_least("ensemble", self.ensemble, 1)
+        configuration = read_configuration(self.run_folder)
+        data = configuration.tasks if self.root is None else dataclasses.replace(configuration.tasks, root=self.root)
+        configuration = dataclasses.replace(configuration, tasks=data, device=self.device)
+        if self.json is not None and not self.json.parent.is_dir():
+            raise ValueError(f"expected --json in a folder that exists, got {self.json}")
+        source = configuration.build_tasks(self.split)
+        learners, names = load_best(configuration, self.run_folder, image_shape(source), self.ensemble)
+        batch = TaskStream(source, self.tasks, seed=TEST_SEED).batch(0).to(self.device)
+        result = evaluate_ensemble(learners, batch, steps=self.steps)
+        print(f"{self.tasks} {self.split} tasks, checkpoints {', '.join(names)}, ", end="")
+        print("query points see each other (transductive)" if learners[0].is_transductive else "inductive")
+        print_table(result)
+        if self.json is not None:
+            write_atomically(self.json, json.dumps(result.to_json(), indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say which versions are at work, or what is in a run."""
+
+    run_folder: Annotated[Path | None, tyro.conf.Positional] = None
+    """A folder that `train` wrote."""
+
+    def run(self) -> None:
+        """Print it."""
+        for name, version in versions().items():
+            print(f"{name:10s} {version}")
+        if self.run_folder is None:
+            return
+        configuration = read_configuration(self.run_folder)
+        learner = configuration.build_learner(image_shape(configuration.build_tasks("train")))
+        theta, everything = parameter_count(learner)
+        print(json.dumps(configuration.to_json(), indent=2))
+        print(f"{theta} parameters in theta, {everything} meta-parameters in all")
+        newest = latest_checkpoint(self.run_folder / "checkpoints")
+        print(f"newest checkpoint: {newest.name if newest else 'none yet'}")
+
+
+def read_configuration(folder: Path) -> Configuration:
+    """The configuration that a run recorded.
+
+    Raises:
+        ValueError: if there is none, or it is damaged.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise ValueError(f"expected a folder that `python -m mamlkit train` wrote, got {folder} without run.json")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))["configuration"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"expected {path} to hold a recorded configuration, got a damaged file") from None
+    return Configuration.from_json(values)
+
+
+def load_best(
+    configuration: Configuration, folder: Path, shape: tuple[int, int, int] | None, count: int
+) -> tuple[list[Learner], list[str]]:
+    """The learners of the best checkpoints of a run, best first, and the names of those checkpoints."""
+    newest = latest_checkpoint(folder / "checkpoints")
+    if newest is None:
+        raise ValueError(f"expected a run with a checkpoint, got {folder} without one")
+    record = load_learner(configuration.build_learner(shape), newest)
+    names = [name for _, name in record["history"]["best"]] or [newest.name]
+    if count > len(names):
+        raise ValueError(f"expected an ensemble of at most {len(names)} kept checkpoints, got {count}")
+    learners = []
+    for name in names[:count]:
+        learners.append(configuration.build_learner(shape))
+        load_learner(learners[-1], folder / "checkpoints" / name)
+    return learners, names[:count]
+
+
+def print_table(result: Evaluation) -> None:
+    """A line an inner step."""
+    accuracy = result.accuracies is not None
+    print(f"{'steps':>5}  {'query loss':>17}" + (f"  {'accuracy (%)':>15}" if accuracy else ""))
+    for step in range(len(result.losses)):
+        line = f"{step:5d}  {result.loss(step)!s:>17}"
+        if accuracy:
+            value = result.accuracy(step)
+            line += f"  {100 * value.mean:7.2f} ± {100 * value.half_width:.2f}"
+        print(line)
+    if accuracy:
+        print(f"tasks above 50 %: {100 * result.share_above(0.5):.1f} %, ", end="")
+        print(f"above 80 %: {100 * result.share_above(0.8):.1f} %")
+
+
+def image_shape(source: object) -> tuple[int, int, int] | None:
+    """Channels, height and width of the inputs; ``None`` where they are not images."""
+    return source.image_shape if isinstance(source, ImageTasks) else None
+
+
+@contextlib.contextmanager
+def processes(device: str) -> Iterator[int]:
+    """Join the other processes that ``torchrun`` started; the rank of this one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0
+        return
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield dist.get_rank()
+    finally:
+        dist.destroy_process_group()
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    return {"mamlkit": __version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _record(configuration: Configuration) -> dict[str, object]:
+    command = f"python -m mamlkit {shlex.join(sys.argv[1:])}"
+    return {"command": command, "versions": versions(), "configuration": configuration.to_json()}
+
+
+def _expect_new(folder: Path) -> None:
+    checkpoints = folder / "checkpoints"
+    if (checkpoints.is_dir() and any(checkpoints.iterdir())) or (folder.exists() and not folder.is_dir()):
+        raise ValueError(f"expected a new or empty folder for --out, got {folder}; add --resume to go on with its run")
+
+
+def main() -> None:
+    """Read the command line, run, and put every foreseeable error in one line."""
+    command = tyro.cli(
+        Train | Evaluate | Info,
+        prog="python -m mamlkit",
+        description="Meta-train and evaluate MAML, MAML++ and their relatives.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    try:
+        command.run()
+    except (ValueError, TypeError, OSError, TrainingDiverged) as error:
+        sys.exit(f"mamlkit: {str(error) or type(error).__name__}")
+    except KeyboardInterrupt:
+        sys.exit("mamlkit: interrupted; go on with --resume")
+
+
+if __name__ == "__main__":
+    main()

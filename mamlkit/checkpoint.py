@@ -1,0 +1,129 @@
+"""Checkpoints: tensors as safetensors, everything else as JSON beside them, and never half of either.
+
+The JSON is written last and holds the checksum of the tensors: where it exists and agrees, the checkpoint is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+__all__ = [
+    "latest_checkpoint",
+    "load_checkpoint",
+    "optimiser_tensors",
+    "remove_checkpoint",
+    "restore_optimiser",
+    "save_checkpoint",
+    "write_atomically",
+]
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Write ``path.safetensors`` and ``path.json``; after a crash at any moment the old pair or the new one is there.
+
+    Args:
+        path: without a suffix; its folder must exist.
+        tensors: by name.
+        record: anything that JSON can hold.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    os.close(handle)
+    try:
+        # Clones, because safetensors refuses tensors that share storage.
+        save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, name)
+        checksum = _checksum(Path(name))
+        _replace(Path(name), path.with_suffix(".safetensors"))
+    finally:
+        Path(name).unlink(missing_ok=True)
+    write_atomically(path.with_suffix(".json"), json.dumps({**record, "sha256": checksum}, indent=2) + "\n")
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and record of a checkpoint.
+
+    Raises:
+        ValueError: if it is missing, or damaged.
+    """
+    weights, notes = path.with_suffix(".safetensors"), path.with_suffix(".json")
+    if not (weights.is_file() and notes.is_file()):
+        raise ValueError(f"expected a checkpoint of {weights.name} and {notes.name} in {path.parent}, got no such pair")
+    try:
+        record = json.loads(notes.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"expected {notes} to hold JSON, got a damaged file") from None
+    if _checksum(weights) != record.get("sha256"):
+        raise ValueError(f"expected {weights} to have the checksum in {notes.name}, got a damaged or foreign file")
+    return load_file(weights), record
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint named ``step-NUMBER`` in a folder, or ``None``."""
+    for notes in sorted(folder.glob("step-*.json"), reverse=True):
+        path = notes.with_suffix("")
+        try:
+            load_checkpoint(path)
+        except ValueError:  # written halfway when the process was killed
+            continue
+        return path
+    return None
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Delete both files; the JSON first, so that no half of a pair looks whole."""
+    path.with_suffix(".json").unlink(missing_ok=True)
+    path.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a text file as a whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        _replace(Path(name), path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state of an optimiser, split into its tensors and the rest."""
+    state = optimiser.state_dict()
+    tensors: dict[str, Tensor] = {}
+    rest: dict[str, Any] = {}
+    for index, entries in state["state"].items():
+        for name, value in entries.items():
+            (tensors if isinstance(value, Tensor) else rest)[f"{index}.{name}"] = value
+    return tensors, {"state": rest, "param_groups": state["param_groups"]}
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
+    """Undo ``optimiser_tensors``."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*tensors.items(), *rest["state"].items()]:
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # on the disk before the name points to it
+    finally:
+        os.close(descriptor)
+    temporary.chmod(0o644)  # temporary files are private
+    temporary.replace(target)
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

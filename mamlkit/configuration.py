@@ -1,0 +1,225 @@
+"""A run as data: which tasks, which network, which learner, how trained. What the command line fills in and a run records."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mamlkit.episodes import ImageTasks
+from mamlkit.functional import parameters_of
+from mamlkit.glyphs import glyphs
+from mamlkit.images import image_folder
+from mamlkit.learners import Learner, anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
+from mamlkit.models import conv4, mlp
+from mamlkit.omniglot import omniglot
+from mamlkit.sinusoids import Sinusoids
+from mamlkit.training import TrainingOptions
+
+__all__ = ["Configuration", "LearnerOptions", "NetworkOptions", "TaskOptions"]
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """Which tasks.
+
+    Attributes:
+        data: where tasks come from.
+        root: folder of the data: the Omniglot archives, or ``root/class/*.png`` for ``folder``.
+        protocol: how Omniglot is split: by alphabet, or 1150/50/423 characters as in the papers.
+        ways: classes a task.
+        shots: support points a class (sinusoids: support points).
+        queries: query points a class in training (sinusoids: query points).
+        test_queries: query points a class in validation and evaluation.
+        rotations: in training, quarter turns of an image class are classes of their own.
+        image_size: pixels that images of ``folder`` are resized to.
+        colour: keep the colours of images of ``folder``.
+    """
+
+    data: Literal["glyphs", "omniglot", "folder", "sinusoids"] = "glyphs"
+    root: Path | None = None
+    protocol: Literal["alphabets", "characters"] = "characters"
+    ways: int = 5
+    shots: int = 1
+    queries: int = 1
+    test_queries: int = 1
+    rotations: bool = True
+    image_size: int = 28
+    colour: bool = False
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The four-layer convolutional network; sinusoids have the 1-40-40-1 network of the paper instead.
+
+    Attributes:
+        filters: of each convolution.
+        downsample: by a stride of 2 (MAML on Omniglot) or by max-pooling (MAML++).
+        activation: after each batch norm.
+        dropout: share dropped after each block in the inner loop of meta-training.
+    """
+
+    filters: int = 64
+    downsample: Literal["stride", "pool"] = "stride"
+    activation: Literal["relu", "leaky_relu"] = "relu"
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class LearnerOptions:
+    """The meta-learner. The switches below ``inner_lr`` are those of MAML++ and apply to it alone.
+
+    Attributes:
+        learner: the algorithm.
+        inner_steps: K.
+        inner_lr: alpha, or what learned step sizes start from.
+        multi_step_loss: query losses of all steps, annealed towards the last, equally weighted, or the last only.
+        annealing_epochs: until only the last step counts.
+        step_sizes: one fixed rate, or learned for each tensor, tensor and step, or single parameter.
+        per_step_weights: batch-norm scale and shift for each inner step.
+        per_step_statistics: running statistics for each inner step, used for query points at evaluation.
+        first_order_epochs: epochs of first order before second order begins.
+        bfloat16: run the network in bfloat16 where torch deems it safe.
+        engine: how the meta-gradient is computed.
+    """
+
+    learner: Literal["maml", "fomaml", "reptile", "anil", "meta-sgd", "maml++"] = "maml++"
+    inner_steps: int = 5
+    inner_lr: float = 0.1
+    multi_step_loss: Literal["annealed", "uniform", "final"] = "annealed"
+    annealing_epochs: int = 10
+    step_sizes: Literal["fixed", "tensor", "tensor_and_step", "parameter"] = "tensor_and_step"
+    per_step_weights: bool = True
+    per_step_statistics: bool = False
+    first_order_epochs: int = 0
+    bfloat16: bool = False
+    engine: str = "auto"
+
+
+_PLAIN = {"maml": maml, "fomaml": fomaml, "reptile": reptile, "anil": anil, "meta-sgd": meta_sgd}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Everything that decides a run, besides the versions of the software.
+
+    Attributes:
+        tasks: which tasks.
+        network: which network.
+        learner: which meta-learner.
+        training: how it is trained.
+        device: ``"cpu"``, ``"cuda"``, ...
+    """
+
+    tasks: TaskOptions = field(default_factory=TaskOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    learner: LearnerOptions = field(default_factory=LearnerOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    device: str = "cpu"
+
+    def build_tasks(self, split: str) -> ImageTasks | Sinusoids:
+        """The tasks of ``"train"``, ``"validation"`` or ``"test"``.
+
+        Raises:
+            ValueError, FileNotFoundError: if the data is not there or has too few classes or images.
+        """
+        o = self.tasks
+        queries = o.queries if split == "train" else o.test_queries
+        if o.data == "sinusoids":
+            return Sinusoids(o.shots, queries)
+        shape: dict[str, Any] = {"ways": o.ways, "shots": o.shots, "queries": queries}
+        shape["rotations"] = o.rotations and split == "train"
+        if o.data == "glyphs":
+            return glyphs(split, **shape)
+        if o.data == "omniglot":
+            return omniglot(split, protocol=o.protocol, root=o.root, **shape)
+        if o.root is None:
+            raise ValueError("expected a root folder with one folder of images a class, got none")
+        return image_folder(o.root, split, size=o.image_size, colour=o.colour, **shape)
+
+    def build_learner(self, image_shape: tuple[int, int, int] | None) -> Learner:
+        """A fresh learner; the network's weights follow from the training seed.
+
+        Args:
+            image_shape: channels, height and width of an input; ``None`` for sinusoids.
+        """
+        model = self._model(image_shape).to(self.device)
+        o = self.learner
+        loss = F.cross_entropy if image_shape is not None else F.mse_loss
+        shared: dict[str, Any] = {
+            "inner_steps": o.inner_steps,
+            "inner_lr": o.inner_lr,
+            "loss": loss,
+            "engine": o.engine,
+            "autocast": torch.bfloat16 if o.bfloat16 else None,
+            "seed": self.training.seed,
+        }
+        if o.learner != "maml++":
+            return _PLAIN[o.learner](model, **shared)
+        return maml_plus_plus(
+            model,
+            multi_step_loss=None if o.multi_step_loss == "final" else o.multi_step_loss,
+            annealing_epochs=o.annealing_epochs,
+            step_sizes=o.step_sizes,
+            per_step_weights=o.per_step_weights,
+            per_step_statistics=o.per_step_statistics,
+            first_order_epochs=o.first_order_epochs,
+            **shared,
+        )
+
+    def _model(self, image_shape: tuple[int, int, int] | None) -> nn.Module:
+        if image_shape is None:
+            return mlp(seed=self.training.seed)
+        channels, height, width = image_shape
+        if height != width:
+            raise ValueError(f"expected square images, got {height} x {width}")
+        n = self.network
+        return conv4(
+            self.tasks.ways,
+            channels=channels,
+            image_size=height,
+            filters=n.filters,
+            downsample=n.downsample,
+            activation=n.activation,
+            dropout=n.dropout,
+            seed=self.training.seed,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As nested dicts of plain values."""
+        values = dataclasses.asdict(self)
+        values["tasks"]["root"] = None if self.tasks.root is None else str(self.tasks.root)
+        return values
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Configuration:
+        """Undo ``to_json``.
+
+        Raises:
+            ValueError: for a record that misses a part or holds an unknown one.
+        """
+        try:
+            root = values["tasks"]["root"]
+            return Configuration(
+                tasks=TaskOptions(**{**values["tasks"], "root": None if root is None else Path(root)}),
+                network=NetworkOptions(**values["network"]),
+                learner=LearnerOptions(**values["learner"]),
+                training=TrainingOptions(**values["training"]),
+                device=values["device"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"expected a recorded configuration, got one that does not fit: {error}") from None
+
+
+def parameter_count(learner: Learner) -> tuple[int, int]:
+    """How many numbers are in theta, and how many in all meta-parameters together."""
+    return (
+        sum(value.numel() for value in parameters_of(learner.model).values()),
+        sum(value.numel() for value in learner.meta_parameters().values()),
+    )
