@@ -218,7 +218,11 @@ CASES = {
         "fractions that add up to 1, got 0.6",
     ),
     "two fractions": (lambda: from_arrays(fractions=(0.5, 0.5)), ValueError, "expected three fractions"),
-    "a negative fraction": (lambda: from_arrays(fractions=(1.2, -0.2, 0.0)), ValueError, "expected each fraction to be"),
+    "a negative fraction": (
+        lambda: from_arrays(fractions=(1.2, -0.2, 0.0)),
+        ValueError,
+        "expected each fraction to be",
+    ),
     "a split of no class": (
         lambda: from_arrays(split="test", fractions=(0.9, 0.1, 0.0)),
         ValueError,
