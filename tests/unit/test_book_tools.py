@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import subprocess
 import sys
@@ -24,6 +25,15 @@ def test_every_module_is_in_the_reference():
     }
     unlisted = {name for name in modules if f"automodule:: mamlkit.{name}\n" not in f"{pages}\n"}
     assert unlisted <= {"__init__", "__main__", "_version", "recipes", "validation"}
+
+
+def test_every_record_is_on_the_page_of_results():
+    page = (ROOT / "book" / "appendix" / "results.md").read_text(encoding="utf-8")
+    records = [*ROOT.glob("mamlkit/weights/*.json"), *ROOT.glob("book/results/*.json")]
+    assert records
+    for path in records:
+        row = next(line for line in page.splitlines() if f"`{path.relative_to(ROOT)}`" in line)
+        assert f"`{json.loads(path.read_text(encoding='utf-8'))['command']}`" in row
 
 
 def test_a_missing_name_is_seen():
