@@ -49,7 +49,7 @@ class TaskOptions:
     shots: int = 1
     queries: int = 1
     test_queries: int = 1
-    rotations: bool = True
+    rotations: bool = False
     image_size: int = 28
     colour: bool = False
 

@@ -6,7 +6,7 @@ An *engine* computes it for a batch of tasks. All engines give the same numbers;
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from mamlkit.validation import expect_one_of
 __all__ = ["ENGINES", "Engine", "Unrolled", "choose_engine", "displacement", "query_outputs"]
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Computes the meta-loss of a batch and its gradient."""
 

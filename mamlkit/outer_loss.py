@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from mamlkit.validation import expect_at_least
 __all__ = ["AnnealedMultiStep", "FinalStep", "MultiStep", "OuterLoss"]
 
 
+@runtime_checkable
 class OuterLoss(Protocol):
     """The weight of the query loss after each of K inner steps, possibly different in each epoch of meta-training."""
 
