@@ -142,6 +142,30 @@ def test_dropout_layers_are_silent_at_evaluation(same_rng):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+class Counts(nn.Module):
+    """Writes into a buffer of its own in every forward pass, and uses it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.register_buffer("calls", torch.ones(1))
+
+    def forward(self, x):
+        self.calls.add_(1)
+        return self.layer(x) * self.calls
+
+
+def test_a_model_that_writes_into_its_buffers_is_not_changed_either():
+    with torch.random.fork_rng(devices=[]):
+        model = Counts()
+    learner = mamlkit.maml(model, loss=F.mse_loss, inner_steps=2)
+    tasks = mamlkit.Sinusoids(3, 3).sample(2, torch.Generator().manual_seed(0))
+    with oracles.unchanged(model, gradients=False):
+        first = learner.meta_backward(tasks)
+        mamlkit.evaluate(learner, tasks)
+        assert torch.equal(learner.meta_backward(tasks), first)
+
+
 def test_the_engine_can_be_chosen_by_name():
     for engine in ("auto", "task_by_task", "all_at_once"):
         assert mamlkit.maml(mamlkit.mlp(seed=0), engine=engine).inner_steps == 5

@@ -346,6 +346,34 @@ def test_batch_norm_uses_the_statistics_of_the_batch_whatever_mode_the_model_is_
     assert oracles.relative_error(gradients, truth) < 1e-8
 
 
+def test_running_statistics_are_collected_from_the_query_sets_and_not_used_in_training():
+    problem = oracles.problem("conv-batchnorm")
+    names = [name for name, _ in problem.module.named_parameters()]
+    norm, theta = problem.module[1], list(problem.module.parameters())
+    norm.running_mean.fill_(3.0)
+    norm.running_var.fill_(7.0)
+    mean, variance = norm.running_mean.clone(), norm.running_var.clone()
+    for support_x, support_y, query_x, _ in zip(*problem.tasks, strict=True):
+        w = oracles.plain_inner_loop(
+            problem.forward, problem.plain_loss, theta, support_x, support_y, problem.alpha, 1, False
+        )[-1]
+        values = F.conv2d(query_x, w[0], w[1], padding=1).detach().transpose(0, 1).flatten(1)  # (channels, points)
+        mean = 0.9 * mean + 0.1 * values.mean(1)
+        variance = 0.9 * variance + 0.1 * values.var(1, correction=1)
+    learner = mamlkit.Learner(
+        problem.module,
+        loss=problem.loss,
+        inner_steps=1,
+        step_sizes=mamlkit.FixedStepSize(names, problem.alpha),
+        query_statistics="running",
+    )
+    learner.meta_backward(mamlkit.TaskBatch(*problem.tasks))
+    assert torch.allclose(norm.running_mean, mean, rtol=1e-10)
+    assert torch.allclose(norm.running_var, variance, rtol=1e-10)
+    _, truth = oracles.meta_gradient(problem.forward, problem.plain_loss, theta, problem.tasks, problem.alpha, 1)
+    assert oracles.relative_error(oracles.gradients_of(problem.module), truth) < 1e-8
+
+
 @pytest.mark.parametrize("engine", sorted(BATCH_NORM_REFUSED))
 def test_batch_norm_is_refused_where_it_would_be_wrong(engine):
     problem = oracles.problem("conv-batchnorm")
