@@ -1,0 +1,315 @@
+"""Checks of chapter 1, why learn to learn. Each compares with the truth, then with the typical mistakes, by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mamlkit.checking._report import as_tensor, attempt, close, correct, wrong
+from mamlkit.sinusoids import Sinusoids
+
+__all__ = ["check_interval", "check_mean", "check_sample", "check_split", "check_steps"]
+
+LOW, HIGH = Sinusoids.amplitudes
+MEAN_AMPLITUDE = (LOW + HIGH) / 2
+
+
+def check_sample(answer: Callable[..., Any]) -> None:
+    """Exercise 1.1, draw sinusoid tasks.
+
+    Args:
+        answer: ``sample_tasks(num_tasks, points, generator)``, giving x and y, each ``(num_tasks, points, 1)``.
+    """
+    num_tasks, points = 2000, 12
+    done, result = attempt("1.1", answer, num_tasks, points, torch.Generator().manual_seed(5))
+    if not done:
+        return
+    tensors = _tensors(result, 2)
+    if tensors is None:
+        return wrong("1.1", "Return two tensors, x and y.")
+    x, y = tensors
+    for name, tensor in (("x", x), ("y", y)):
+        if tensor.shape != (num_tasks, points, 1):
+            expected = (num_tasks, points, 1)
+            return wrong("1.1", f"{name} should have shape {expected}, tasks first; it has {tuple(tensor.shape)}.")
+        if not tensor.isfinite().all():
+            return wrong("1.1", f"{name} holds values that are not finite.")
+    problem = _inputs_problem(x) or _curves_problem(x, y)
+    if problem:
+        return wrong("1.1", problem)
+    correct("1.1", f"{num_tasks} tasks, each with one amplitude and one phase, both in their ranges.")
+
+
+def _inputs_problem(x: Tensor) -> str:
+    """What is wrong with the inputs ``(tasks, points, 1)``; empty when nothing is."""
+    low, high = Sinusoids.inputs
+    if x.min() < low - 1e-3 or x.max() > high + 1e-3:
+        return f"x should lie in [-5, 5]; yours reaches from {x.min():.2f} to {x.max():.2f}."
+    if torch.equal(x[0], x[1]) or torch.equal(x[0, 0], x[0, 1]):
+        which = "task" if torch.equal(x[0], x[1]) else "point"
+        return f"Every {which} has the same x. Draw x for each task and each point."
+    if x.min() > low + 0.2 or x.max() < high - 0.2 or abs(x.mean().item()) > 0.2 or abs(x.std().item() - 2.887) > 0.1:
+        return (
+            f"x should fill [-5, 5] evenly; yours reaches from {x.min():.2f} to {x.max():.2f} with mean {x.mean():.2f}."
+        )
+    return ""
+
+
+def _curves_problem(x: Tensor, y: Tensor) -> str:
+    """What is wrong with the curves; empty when nothing is. a sin(x - b) = (a cos b) sin x - (a sin b) cos x is linear."""
+    features = torch.cat([x.sin(), x.cos()], -1)  # (tasks, points, 2)
+    weights = torch.linalg.lstsq(features, y).solution  # (tasks, 2, 1)
+    residual = (features @ weights - y).abs().amax((1, 2))  # (tasks,)
+    amplitude = weights.square().sum((1, 2)).sqrt()  # (tasks,)
+    phase = torch.atan2(-weights[:, 1, 0], weights[:, 0, 0])  # (tasks,) in (-pi, pi]
+    if residual.median() > 0.05:
+        return (
+            "The points of one task do not lie on one curve a sin(x - b). Is a or b drawn anew for every point? "
+            "One number a task, shape (num_tasks, 1, 1), does it."
+        )
+    for name, values in (("amplitude", amplitude), ("phase", phase)):
+        if values.std() < 1e-2:
+            return f"Every task has the same {name}. Draw one for each task."
+    if (phase < 0.01).double().mean() > 0.9:
+        return "The sign of the phase: b is subtracted, y = a sin(x - b). Yours looks like a sin(x + b)."
+    if (phase < -0.02).any():
+        return "Some phases lie outside [0, pi]: is b drawn from a whole turn, or a negative?"
+    if amplitude.max() > HIGH + 0.02 or amplitude.min() < LOW - 0.02:
+        return (
+            f"Amplitudes should lie in [0.1, 5]; yours reach from {amplitude.min():.2f} to {amplitude.max():.2f}. "
+            "To stretch torch.rand to [low, high], use low + (high - low) * rand."
+        )
+    if abs(amplitude.mean().item() - MEAN_AMPLITUDE) > 0.17 or amplitude.max() < HIGH - 0.2:
+        return f"Amplitudes should be uniform on [0.1, 5], with mean 2.55; yours have mean {amplitude.mean():.2f}."
+    if abs(phase.mean().item() - math.pi / 2) > 0.12 or phase.max() < math.pi - 0.2:
+        return f"Phases should be uniform on [0, pi], with mean 1.57; yours have mean {phase.mean():.2f}."
+    together = torch.corrcoef(torch.stack([amplitude, phase]))[0, 1].abs()
+    if together > 0.2:
+        return "Amplitude and phase rise and fall together: they seem to come from the same random numbers."
+    return ""
+
+
+def check_split(answer: Callable[..., Any]) -> None:
+    """Exercise 1.2, split tasks into support and query.
+
+    Args:
+        answer: ``split(x, y, shots)``, giving support_x, support_y, query_x, query_y.
+    """
+    for num_tasks, points, shots in ((3, 7, 2), (4, 6, 1), (2, 5, 4)):
+        x = torch.arange(float(num_tasks * points)).reshape(num_tasks, points, 1)
+        y = 100 + 2 * x
+        done, result = attempt("1.2", answer, x.clone(), y.clone(), shots)
+        if not done:
+            return
+        parts = _tensors(result, 4)
+        if parts is None:
+            return wrong("1.2", "Return four tensors: support_x, support_y, query_x, query_y.")
+        problem = _split_problem(x.double(), y.double(), shots, parts)
+        if problem:
+            return wrong("1.2", problem)
+    correct("1.2", "Every point is in exactly one of the two sets, and each x has kept its y.")
+
+
+def _split_problem(x: Tensor, y: Tensor, shots: int, parts: list[Tensor]) -> str:
+    num_tasks, points, _ = x.shape
+    support, query = (num_tasks, shots, 1), (num_tasks, points - shots, 1)
+    shapes = [tuple(part.shape) for part in parts]
+    if shapes != [support, support, query, query]:
+        if shapes == [support, query, support, query] or shapes == [query, query, support, support]:
+            return "The order: support_x, support_y, query_x, query_y."
+        if shapes[0][:1] == (shots,) and num_tasks != shots and len(shapes[0]) == 3 and shapes[0][1] == points:
+            return "This splits the tasks. Split the points of each task: axis 1, x[:, :shots]."
+        if shapes[2] == (num_tasks, points, 1):
+            return "The query set holds all points, so it holds the support points too. Leave those out."
+        if len(shapes[0]) < 3:
+            return f"An axis got lost: support_x has shape {shapes[0]}, not {support}. Use a slice, not an index."
+        return f"For x of shape {tuple(x.shape)} and {shots} shots expected {support} and {query}, got {shapes}."
+    support_x, support_y, query_x, query_y = parts
+    for task in range(num_tasks):
+        own, taken = set(x[task].flatten().tolist()), support_x[task].flatten().tolist()
+        rest = query_x[task].flatten().tolist()
+        if set(taken) & set(rest):
+            return "Some points are in both sets. A point that was learnt from must not be judged on."
+        if set(taken) | set(rest) != own:
+            return "Some points of a task are in neither set, or belong to another task."
+    for part_x, part_y in ((support_x, support_y), (query_x, query_y)):
+        if not torch.equal(part_y, 100 + 2 * part_x):
+            return "x and y are split differently: some x has lost its y."
+    return ""
+
+
+def check_mean(answer: Callable[..., Any]) -> None:
+    """Exercise 1.3, the average of all sinusoid tasks.
+
+    Args:
+        answer: ``mean_curve(x)``, for a tensor of any shape.
+    """
+    x = torch.tensor([-4.1, -2.2, -0.7, 0.3, 1.1, 2.9, 4.6], dtype=torch.float64)  # (7,)
+    if not callable(answer):
+        return wrong("1.3", "mean_curve should be a function of x.")
+    done, result = attempt("1.3", _on_tensor_or_numbers(answer), x)
+    if not done:
+        return
+    curve = as_tensor(result)
+    if curve is None:
+        return wrong("1.3", "Return numbers: one for each x.")
+    scale = 2 / math.pi * MEAN_AMPLITUDE
+    mistakes = {
+        "The sign: at x = 0 the curve is a sin(-b), which is negative for every b in (0, pi).": scale * x.cos(),
+        "The average of sin(x - b) is right; the average amplitude is missing.": -2 / math.pi * x.cos(),
+        "This puts the average phase into the sine. The average of the sine is not the sine of the average: integrate "
+        "over b.": -MEAN_AMPLITUDE * x.cos(),
+        "The average amplitude is (0.1 + 5) / 2, not 5 / 2.": -5 / math.pi * x.cos(),
+        "The amplitude goes from 0.1 to 5: its average is (0.1 + 5) / 2, half the sum, not half the difference.": -4.9
+        / math.pi
+        * x.cos(),
+        "A factor 1/2 too much: the integral of sin b from 0 to pi is 2.": -scale / 2 * x.cos(),
+        "A factor 2 too much: is the amplitude summed, not averaged?": -2 * scale * x.cos(),
+        "The division by pi, the length of the interval of b, is missing.": -2 * MEAN_AMPLITUDE * x.cos(),
+        "Sine and cosine are exchanged: at x = 0 the average is not 0.": -scale * x.sin(),
+        "Sine and cosine are exchanged, and at x = 0 the average is not 0.": scale * x.sin(),
+        "The phases do not cancel: b runs over half a turn only.": torch.zeros_like(x),
+        "This is the root mean square amplitude; the average amplitude is 2.55.": -2
+        / math.pi
+        * math.sqrt((HIGH**3 - LOW**3) / (3 * (HIGH - LOW)))
+        * x.cos(),
+    }
+    why = "-(2/pi) 2.55 cos x: the flipped cosine that the pretrained network draws."
+    _compare("1.3", curve, -scale * x.cos(), mistakes, why, tolerance=1e-3)
+
+
+def check_interval(answer: Callable[..., Any]) -> None:
+    """Exercise 1.4, half of a 95 % interval of the mean over tasks.
+
+    Args:
+        answer: ``half_width(squared_errors)``, from ``(tasks, points)`` to a number.
+    """
+    generator = torch.Generator().manual_seed(2)
+    level = torch.rand(25, 1, generator=generator) * 3  # (25, 1) some tasks are harder
+    errors = level * torch.rand(25, 40, generator=generator)  # (25, 40)
+    done, result = attempt("1.4", answer, errors.clone())
+    if not done:
+        return
+    value = as_tensor(getattr(result, "half_width", result))  # an Interval is welcome
+    if value is None:
+        return wrong("1.4", "Return one number.")
+    if value.numel() != 1:
+        return wrong("1.4", f"Return one number; you returned shape {tuple(value.shape)}.")
+    wide = errors.double()
+    tasks, points = wide.shape
+    loss = wide.mean(1)  # (tasks,)
+    truth = 1.96 * loss.std() / math.sqrt(tasks)
+    of_points, by_point = wide.std(), wide.mean(0)
+    mistakes = {
+        "This is over all points, as if they were independent. Average over the points of each task first; n is the "
+        "number of tasks.": 1.96 * of_points / math.sqrt(tasks * points),
+        "The standard deviation is that of single points. Take the mean over the points of each task first.": 1.96
+        * of_points
+        / math.sqrt(tasks),
+        "n is the number of tasks, not of points.": 1.96 * loss.std() / math.sqrt(tasks * points),
+        "n is the number of tasks, not the number of points of a task.": 1.96 * loss.std() / math.sqrt(points),
+        "The wrong axis is averaged: one number a task is wanted, mean(1).": 1.96 * by_point.std() / math.sqrt(points),
+        "The wrong axis is averaged: one number a task is wanted, mean over axis 1.": 1.96
+        * by_point.std()
+        / math.sqrt(tasks),
+        "The root of n is missing: this is how far single tasks spread, not how well their mean is known.": 1.96
+        * loss.std(),
+        "This is the standard deviation of the tasks; divide by the root of n, times 1.96.": loss.std(),
+        "The factor 1.96 is missing: this is the standard error.": loss.std() / math.sqrt(tasks),
+        "Divided by n; it should be the root of n.": 1.96 * loss.std() / tasks,
+        "This uses the variance; take its root.": 1.96 * loss.var() / math.sqrt(tasks),
+        "This is the standard deviation with n in the denominator; the sample standard deviation has n - 1.": 1.96
+        * loss.std(correction=0)
+        / math.sqrt(tasks),
+        "This is the whole width; half of it is wanted.": 2 * truth,
+        "The errors of a task are summed; its loss is their mean.": truth * points,
+        "This is the mean loss itself.": loss.mean(),
+        "This uses the quantile of Student's t. Defensible for few tasks; here 1.96 is asked for.": 2.0639
+        * loss.std()
+        / math.sqrt(tasks),
+    }
+    _compare("1.4", value, truth, mistakes, "One number a task first, then the spread of those numbers.")
+
+
+def check_steps(answer: Callable[..., Any]) -> None:
+    """Exercise 1.5, the first step at which the mean loss has come down to a target.
+
+    Args:
+        answer: ``first_step(losses, target)``, from ``(steps + 1, tasks)`` and a number to a number of steps.
+    """
+    falling = torch.tensor([[9.0, 7.0, 8.0], [6.0, 5.0, 7.0], [4.0, 2.0, 6.0], [2.0, 1.0, 3.0], [2.0, 0.0, 1.0]])
+    bumpy = torch.tensor([[4.0, 4.0], [1.0, 2.0], [3.0, 5.0], [2.0, 6.0], [1.0, 1.0]])
+    skewed = torch.tensor([[4.0, 4.0, 4.0], [1.0, 1.0, 7.0], [1.0, 1.0, 4.0], [1.0, 1.0, 1.0]])
+    never = "Where the target is never reached, return math.inf."
+    cases = (
+        (falling, 3.0, 3, {2: "One step too early.", 4: "Off by one, or the last step: index 0 is before any step."}),
+        (falling, 4.0, 2, {3: "At or below: a mean loss equal to the target counts."}),
+        (falling, 8.5, 0, {1: "Before any step the target is already reached: the answer is 0."}),
+        (
+            bumpy,
+            2.0,
+            1,
+            dict.fromkeys((3, 4), "The first step that reaches the target counts, even if the loss rises again."),
+        ),
+        (skewed, 2.5, 2, {1: "This looks at single tasks or at their median. Compare the mean over tasks."}),
+        (falling, 0.5, math.inf, dict.fromkeys((0, -1, 4, 5), never)),
+    )
+
+    def never_none(losses: Tensor, target: float) -> Any:
+        result = answer(losses, target)
+        return "nothing" if result is None else result
+
+    for number, (losses, target, truth, mistakes) in enumerate(cases):
+        done, result = attempt("1.5", answer if number == 0 else never_none, losses.clone(), target)
+        if not done:
+            return
+        value = as_tensor(result)
+        if result == "nothing" or value is None or value.numel() != 1:
+            return wrong("1.5", never if truth == math.inf else "Return one number, the count of steps.")
+        if value.item() != truth:
+            means = ", ".join(f"{mean:.2f}" for mean in losses.mean(1).tolist())
+            hint = mistakes.get(value.item(), "")
+            said = f"For mean losses {means} and target {target} the answer is {truth}, yours is {value.item():g}."
+            return wrong("1.5", f"{hint} {said}".strip())
+    correct("1.5", "The first step counts, the mean counts, and a target that is never reached is said to be so.")
+
+
+def _tensors(result: Any, count: int) -> list[Tensor] | None:
+    """That many tensors in float64, or ``None`` where the result holds something else."""
+    try:
+        parts = [as_tensor(part) for part in result] if len(result) == count else []
+    except TypeError:
+        return None
+    found = [part for part in parts if part is not None]
+    return found if len(found) == count else None
+
+
+def _on_tensor_or_numbers(function: Callable[..., Any]) -> Callable[[Tensor], Any]:
+    """Call with the whole tensor; a function made for single numbers (``math.cos``) gets them one by one."""
+
+    def call(x: Tensor) -> Any:
+        try:
+            return function(x)
+        except (TypeError, ValueError, RuntimeError):
+            return [float(function(float(value))) for value in x]
+
+    return call
+
+
+def _compare(
+    exercise: str, answer: Tensor, truth: Tensor, mistakes: Mapping[str, Tensor], why: str, tolerance: float = 1e-4
+) -> None:
+    if answer.numel() != truth.numel():
+        return wrong(exercise, f"Expected {truth.numel()} numbers, got shape {tuple(answer.shape)}.")
+    answer = answer.reshape(truth.shape)
+    if close(answer, truth, tolerance):
+        return correct(exercise, why)
+    for mistake, value in mistakes.items():
+        if close(answer, value, tolerance):
+            return wrong(exercise, mistake)
+    first = f"{answer.flatten()[0]:.4f} where {truth.flatten()[0]:.4f} is right"
+    wrong(exercise, f"The numbers differ: {first}.")

@@ -1,0 +1,105 @@
+"""Typical wrong answers to the exercises of chapter 1: what stands in the stub's place, and what the check must say."""
+
+from __future__ import annotations
+
+SAMPLE = """
+def sample_tasks(num_tasks, points, generator):
+    def rand(*shape):
+        return torch.rand(*shape, generator=generator)
+    a = {a}
+    b = {b}
+    x = {x}
+    return {result}
+"""
+A, B, X = (
+    "0.1 + 4.9 * rand(num_tasks, 1, 1)",
+    "math.pi * rand(num_tasks, 1, 1)",
+    "-5 + 10 * rand(num_tasks, points, 1)",
+)
+
+
+def _sample(a: str = A, b: str = B, x: str = X, result: str = "x, a * torch.sin(x - b)") -> str:
+    return SAMPLE.format(a=a, b=b, x=x, result=result)
+
+
+def _split(result: str) -> str:
+    return f"def split(x, y, shots):\n    return {result}\n"
+
+
+def _mean(result: str) -> str:
+    return f"def mean_curve(x):\n    return {result}\n"
+
+
+def _interval(result: str) -> str:
+    return f"def half_width(e):\n    return {result}\n"
+
+
+def _steps(body: str) -> str:
+    return f"def first_step(losses, target):\n    means = losses.mean(1)\n    {body}\n"
+
+
+WRONG = {
+    "ex-sample": [
+        (_sample(a="0.1 + 4.9 * rand(num_tasks, points, 1)"), "drawn anew for every point"),
+        (_sample(b="math.pi * rand(num_tasks, points, 1)"), "drawn anew for every point"),
+        (_sample(a="0.1 + 4.9 * rand(1, 1, 1)"), "Every task has the same amplitude"),
+        (_sample(b="math.pi * rand(1)"), "Every task has the same phase"),
+        (_sample(result="x, a * torch.sin(x + b)"), "b is subtracted"),
+        (_sample(a="0.1 + 5 * rand(num_tasks, 1, 1)"), "Amplitudes should lie in [0.1, 5]"),
+        (_sample(a="5 * rand(num_tasks, 1, 1)"), "Amplitudes should lie in [0.1, 5]"),
+        (_sample(b="2 * math.pi * rand(num_tasks, 1, 1)"), "outside [0, pi]"),
+        (_sample(b="rand(num_tasks, 1, 1)"), "Phases should be uniform on [0, pi]"),
+        (_sample(x="5 * rand(num_tasks, points, 1)"), "x should fill [-5, 5]"),
+        (_sample(x="10 * rand(num_tasks, points, 1)"), "x should lie in [-5, 5]"),
+        (_sample(x="(-5 + 10 * rand(1, points, 1)).expand(num_tasks, points, 1)"), "Every task has the same x"),
+        (_sample(b="math.pi * (a - 0.1) / 4.9"), "rise and fall together"),
+        (_sample(result="x[..., 0], (a * torch.sin(x - b))[..., 0]"), "should have shape (2000, 12, 1)"),
+        (_sample(result="a * torch.sin(x - b)"), "Return two tensors"),
+        ("def sample_tasks(num_tasks, points):\n    return 1, 2\n", "your code raised TypeError"),
+    ],
+    "ex-split": [
+        (_split("x[:shots], y[:shots], x[shots:], y[shots:]"), "This splits the tasks"),
+        (_split("x[:, :shots], y[:, :shots], x, y"), "The query set holds all points"),
+        (_split("x[:, :shots], x[:, shots:], y[:, :shots], y[:, shots:]"), "The order"),
+        (_split("x[:, :shots], y[:, -shots:], x[:, shots:], y[:, :-shots]"), "split differently"),
+        (_split("x[:, :shots], y[:, :shots], x[:, :-shots], y[:, :-shots]"), "in both sets"),
+        (_split("x[:, 0], y[:, 0], x[:, shots:], y[:, shots:]"), "An axis got lost"),
+        (_split("x[:, :shots], y[:, :shots]"), "Return four tensors"),
+    ],
+    "ex-mean": [
+        (_mean("2.55 * 2 / math.pi * torch.cos(x)"), "The sign"),
+        (_mean("-2 / math.pi * torch.cos(x)"), "the average amplitude is missing"),
+        (_mean("2.55 * torch.sin(x - math.pi / 2)"), "the sine of the average"),
+        (_mean("-5 / math.pi * torch.cos(x)"), "not 5 / 2"),
+        (_mean("-2.55 / math.pi * torch.cos(x)"), "A factor 1/2 too much"),
+        (_mean("-5.1 * torch.cos(x)"), "division by pi"),
+        (_mean("-10.2 / math.pi * torch.cos(x)"), "A factor 2 too much"),
+        (_mean("0 * x"), "do not cancel"),
+        (_mean("2.55 * 2 / math.pi"), "Expected 7 numbers"),
+        (_mean("2.55 * 2 / math.pi * torch.sin(x)"), "Sine and cosine are exchanged"),
+    ],
+    "ex-interval": [
+        (_interval("1.96 * e.std() / e.numel() ** 0.5"), "as if they were independent"),
+        (_interval("1.96 * e.std() / len(e) ** 0.5"), "that of single points"),
+        (_interval("1.96 * e.mean(0).std() / e.shape[1] ** 0.5"), "The wrong axis"),
+        (_interval("1.96 * e.mean(1).std()"), "The root of n is missing"),
+        (_interval("e.mean(1).std() / len(e) ** 0.5"), "The factor 1.96 is missing"),
+        (_interval("1.96 * e.mean(1).std() / len(e)"), "the root of n"),
+        (_interval("1.96 * e.mean(1).var() / len(e) ** 0.5"), "variance"),
+        (_interval("1.96 * e.mean(1).std(correction=0) / len(e) ** 0.5"), "has n - 1"),
+        (_interval("2 * 1.96 * e.mean(1).std() / len(e) ** 0.5"), "whole width"),
+        (_interval("1.96 * e.std(1) / 40 ** 0.5"), "Return one number"),
+    ],
+    "ex-steps": [
+        (_steps("return int((means <= target).int().argmax())"), "math.inf"),
+        (_steps("return next((k for k, m in enumerate(means, 1) if m <= target), math.inf)"), "Off by one"),
+        (_steps("return next((k for k, m in enumerate(means) if m < target), math.inf)"), "At or below"),
+        (_steps("return next((k for k, m in enumerate(means) if m <= target), None)"), "math.inf"),
+        (_steps("return int((means > target).sum()) if (means <= target).any() else math.inf"), "the loss rises again"),
+        (
+            _steps("return next((k for k, row in enumerate(losses) if row.median() <= target), math.inf)"),
+            "single tasks or at their median",
+        ),
+        (_steps("return next(k for k, m in enumerate(means) if m <= target)"), "your code raised StopIteration"),
+    ],
+}
