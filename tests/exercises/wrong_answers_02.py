@@ -1,0 +1,163 @@
+"""Typical wrong answers to the exercises of chapter 2: what stands in the stub's place, and what the check must say."""
+
+from __future__ import annotations
+
+INNER_LOOP = """
+def inner_loop(theta, support_loss, steps, alpha):
+    point = theta
+    for _ in range({count}):
+        (gradient,) = torch.autograd.grad(support_loss({where}), {where}, create_graph={graph})
+        point = point {sign} {size} * gradient
+    return {result}
+"""
+INNER_RIGHT = {"count": "steps", "where": "point", "graph": True, "sign": "-", "size": "alpha", "result": "point"}
+INNER_IN_PLACE = """
+def inner_loop(theta, support_loss, steps, alpha):
+    for _ in range(steps):
+        (gradient,) = torch.autograd.grad(support_loss(theta), theta)
+        with torch.no_grad():
+            theta -= alpha * gradient
+    return theta
+"""
+INNER_PATH = """
+def inner_loop(theta, support_loss, steps, alpha):
+    path = [theta]
+    for _ in range(steps):
+        (gradient,) = torch.autograd.grad(support_loss(path[-1]), path[-1], create_graph=True)
+        path.append(path[-1] - alpha * gradient)
+    return path
+"""
+INNER_DETACHED = """
+def inner_loop(theta, support_loss, steps, alpha):
+    point = theta.detach().clone().requires_grad_()
+    for _ in range(steps):
+        (gradient,) = torch.autograd.grad(support_loss(point), point, create_graph=True)
+        point = point - alpha * gradient
+    return point
+"""
+OUTER = """
+def outer_objective(theta, tasks, alpha):
+    losses = []
+    for sx, sy, qx, qy in zip(*tasks, strict=True):
+        (gradient,) = torch.autograd.grad(line_loss(theta, {inner}), theta, create_graph={graph})
+        {name} = theta {sign} alpha * gradient
+        losses.append(line_loss({judged}, {outer}))
+    return {result}
+"""
+OUTER_RIGHT = {
+    "inner": "sx, sy",
+    "graph": True,
+    "name": "adapted",
+    "sign": "-",
+    "judged": "adapted",
+    "outer": "qx, qy",
+    "result": "torch.stack(losses).mean()",
+}
+OUTER_IN_PLACE = """
+def outer_objective(theta, tasks, alpha):
+    losses = []
+    for sx, sy, qx, qy in zip(*tasks, strict=True):
+        (gradient,) = torch.autograd.grad(line_loss(theta, sx, sy), theta)
+        with torch.no_grad():
+            theta -= alpha * gradient
+        losses.append(line_loss(theta, qx, qy))
+    return torch.stack(losses).mean()
+"""
+QUERY = """
+def query_losses(theta, support_loss, query_loss, steps, alpha):
+    point, losses = theta, {first}
+    for _ in range(steps):
+        {before}
+        (gradient,) = torch.autograd.grad({inner}(point), point, create_graph=True)
+        point = point - alpha * gradient
+        {after}
+    return {result}
+"""
+QUERY_RIGHT = {
+    "first": "[]",
+    "before": "pass",
+    "inner": "support_loss",
+    "after": "losses.append(query_loss(point))",
+    "result": "losses",
+}
+
+
+def inner(**changes):
+    return INNER_LOOP.format(**INNER_RIGHT | changes)
+
+
+def outer(**changes):
+    return OUTER.format(**OUTER_RIGHT | changes)
+
+
+def query(**changes):
+    return QUERY.format(**QUERY_RIGHT | changes)
+
+
+WRONG = {
+    "ex-inner-loop": [
+        (inner(graph=False), "Use create_graph=True"),
+        (inner(where="theta"), "every gradient is taken at theta"),
+        (inner(sign="+"), "uphill"),
+        (inner(size="1.0"), "step size alpha is missing"),
+        (inner(count="1"), "asked for 3 steps, you took 1"),
+        (inner(count="steps + 1"), "you took 2"),
+        (inner(result="theta"), "have not moved"),
+        (inner(result="gradient"), "that is the gradient"),
+        (inner(result="point.detach()"), "cannot be differentiated"),
+        (inner(result="point.tolist()"), "cannot be differentiated"),
+        (inner(result="support_loss(point)"), "expected parameters of shape (2,)"),
+        (inner(result="no_such_name"), "NameError"),
+        (INNER_IN_PLACE, "theta itself has moved"),
+        (INNER_PATH, "after the last step alone"),
+        (INNER_DETACHED, "cannot be differentiated"),
+    ],
+    "ex-outer-objective": [
+        (outer(result="torch.stack(losses).sum()"), "sum over tasks"),
+        (outer(result="sum(losses)"), "sum over tasks"),
+        (outer(outer="sx, sy"), "support loss after adaptation"),
+        (outer(outer="sx, sy", result="sum(losses)"), "sum of the support losses"),
+        (outer(inner="qx, qy"), "the inner step used the query set"),
+        (outer(judged="theta"), "were not adapted"),
+        (outer(sign="+"), "uphill"),
+        (outer(name="theta", judged="theta"), "later tasks start from parameters"),
+        (outer(graph=False), "first-order"),
+        (outer(result="torch.stack(losses).mean().item()"), "cannot be differentiated"),
+        (outer(result="torch.stack(losses)"), "expected one number"),
+        (outer(result="losses"), "expected one number"),
+        (outer(result="losses[-1]"), "only the last task counts"),
+        (outer(result="losses[0]"), "for the tasks of this check"),
+        (OUTER_IN_PLACE, "theta itself has moved"),
+    ],
+    "ex-query-losses": [
+        (query(after="losses.append(support_loss(point))"), "support losses"),
+        (query(before="losses.append(query_loss(point))", after="pass"), "before its step"),
+        (query(first="[query_loss(theta)]"), "before any step"),
+        (query(result="losses[-1]"), "after the last step alone"),
+        (query(result="sum(losses) / steps"), "mean of the losses"),
+        (query(inner="query_loss"), "the learner sees the answers"),
+        (query(result="losses[::-1]"), "reverse order"),
+        (query(result="losses[:-1]"), "expected 4 losses"),
+        (query(result="[2 * loss for loss in losses]"), "the loss after step 1 should be"),
+        (query(result="'losses'"), "expected 4 numbers"),
+    ],
+    "ex-wrong-lines": [
+        ('wrong_lines = {"A": 2, "B": 4, "C": 2}', "in box A line 2 is as it should be"),
+        ('wrong_lines = {"A": 3, "B": 5, "C": 2}', "in box B line 5 is as it should be"),
+        ('wrong_lines = {"A": 3, "B": 4, "C": 3}', "in box C line 3 is as it should be"),
+        ('wrong_lines = {"A": 3, "B": None, "C": None}', "box B has no answer yet"),
+        ('wrong_lines = {"A": 7, "B": 4, "C": 2}', "box A has lines 1 to 5"),
+        ("wrong_lines = [3, 4, 2]", "expected a dict"),
+    ],
+    "ex-episode": [
+        ('images = {"support": 1, "query": 75, "forward": 400}', "a task has 5 classes"),
+        ('images = {"support": 20, "query": 75, "forward": 400}', "one task is asked for"),
+        ('images = {"support": 5, "query": 15, "forward": 400}', "15 is the number of each class"),
+        ('images = {"support": 5, "query": 75, "forward": 320}', "once for each of the 5 inner steps"),
+        ('images = {"support": 5, "query": 75, "forward": 100}', "both sets of all 4 tasks"),
+        ('images = {"support": 5, "query": 75, "forward": 1600}', "once only, after the last step"),
+        ('images = {"support": 5, "query": 75, "forward": 420}', "not needed after the last step"),
+        ('images = {"support": 5, "query": 75, "forward": 399}', "count again"),
+        ('images = {"support": 5, "query": None, "forward": None}', "has no answer yet"),
+    ],
+}
