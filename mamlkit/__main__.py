@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import platform
+import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -50,19 +52,24 @@ class Train:
     device: str = "cpu"
     """Where to compute: cpu, cuda, ..."""
     resume: bool = False
-    """Go on with the run in the folder; all other options are taken from it."""
+    """Go on with the run in the folder; its options are kept, and others are refused."""
 
     def run(self) -> None:
         """Train from the start or from the last checkpoint."""
-        chosen = Configuration(self.tasks, self.network, self.learner, self.training, self.device)
-        configuration = read_configuration(self.out) if self.resume else chosen
+        configuration = Configuration(self.tasks, self.network, self.learner, self.training, self.device)
+        if self.resume:
+            recorded = read_configuration(self.out)
+            _expect_same_options(configuration.to_json(), recorded.to_json(), Configuration().to_json())
+            configuration = recorded
         with processes(configuration.device) as rank:
             training, validation = configuration.build_tasks("train"), configuration.build_tasks("validation")
             learner = configuration.build_learner(image_shape(training))
+            world_size = dist.get_world_size() if dist.is_initialized() else 1
+            TaskStream(training, configuration.training.meta_batch, world_size=world_size)  # or nothing is written
             if not self.resume:
                 _expect_new(self.out)
                 if rank == 0:
-                    self.out.mkdir(parents=True, exist_ok=True)
+                    (self.out / "checkpoints").mkdir(parents=True, exist_ok=True)  # what a resume looks for
                     write_atomically(self.out / "run.json", json.dumps(_record(configuration), indent=2) + "\n")
             history = fit(
                 learner,
@@ -91,8 +98,8 @@ class Evaluate:
     """How many test tasks."""
     steps: int | None = None
     """Inner steps; those of training when not given."""
-    split: str = "test"
-    """Which classes: train, validation or test."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which classes."""
     ensemble: int = 1
     """Average the outputs of this many of the best checkpoints."""
     root: Path | None = None
@@ -109,8 +116,8 @@ class Evaluate:
         configuration = read_configuration(self.run_folder)
         data = configuration.tasks if self.root is None else dataclasses.replace(configuration.tasks, root=self.root)
         configuration = dataclasses.replace(configuration, tasks=data, device=self.device)
-        if self.json is not None and not self.json.parent.is_dir():
-            raise ValueError(f"expected --json in a folder that exists, got {self.json}")
+        if self.json is not None and (self.json.is_dir() or not self.json.parent.is_dir()):
+            raise ValueError(f"expected --json to name a file in a folder that exists, got {self.json}")
         source = configuration.build_tasks(self.split)
         learners, names = load_best(configuration, self.run_folder, image_shape(source), self.ensemble)
         batch = TaskStream(source, self.tasks, seed=TEST_SEED).batch(0).to(self.device)
@@ -131,11 +138,11 @@ class Info:
 
     def run(self) -> None:
         """Print it."""
+        configuration = None if self.run_folder is None else read_configuration(self.run_folder)
         for name, version in versions().items():
             print(f"{name:10s} {version}")
-        if self.run_folder is None:
+        if self.run_folder is None or configuration is None:
             return
-        configuration = read_configuration(self.run_folder)
         learner = configuration.build_learner(image_shape(configuration.build_tasks("train")))
         theta, everything = parameter_count(learner)
         print(json.dumps(configuration.to_json(), indent=2))
@@ -204,6 +211,8 @@ def processes(device: str) -> Iterator[int]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0
         return
+    if device == "cuda":  # a GPU of its own for each process of this machine
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield dist.get_rank()
@@ -227,16 +236,42 @@ def _expect_new(folder: Path) -> None:
         raise ValueError(f"expected a new or empty folder for --out, got {folder}; add --resume to go on with its run")
 
 
+def _expect_same_options(chosen: Mapping[str, Any], recorded: Mapping[str, Any], default: Mapping[str, Any]) -> None:
+    for name, value in chosen.items():
+        if isinstance(value, dict):
+            _expect_same_options(value, recorded[name], default[name])
+        elif value not in (recorded[name], default[name]):  # an option that was not typed has its default
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"expected the run's own {option} {recorded[name]} with --resume, got {value}")
+
+
+def read_command_line() -> Train | Evaluate | Info:
+    """The command that was typed.
+
+    Raises:
+        ValueError: in one line, where the parser draws a box.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                Train | Evaluate | Info,
+                prog="python -m mamlkit",
+                description="Meta-train and evaluate MAML, MAML++ and their relatives.",
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        text = " ".join(line.strip(" +|│╭╮╰╯") for line in complaint.getvalue().splitlines())
+        parts = re.split("[-─]{5,}", text)  # the title of the box, what is wrong, how to get help
+        raise ValueError(" ".join(parts[min(1, len(parts) - 1)].split())) from None
+
+
 def main() -> None:
     """Read the command line, run, and put every foreseeable error in one line."""
-    command = tyro.cli(
-        Train | Evaluate | Info,
-        prog="python -m mamlkit",
-        description="Meta-train and evaluate MAML, MAML++ and their relatives.",
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
     try:
-        command.run()
+        read_command_line().run()
     except (ValueError, TypeError, OSError, TrainingDiverged) as error:
         sys.exit(f"mamlkit: {str(error) or type(error).__name__}")
     except KeyboardInterrupt:

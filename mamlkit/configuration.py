@@ -21,6 +21,7 @@ from mamlkit.models import conv4, mlp
 from mamlkit.omniglot import omniglot
 from mamlkit.sinusoids import Sinusoids
 from mamlkit.training import TrainingOptions
+from mamlkit.validation import expect_device
 
 __all__ = ["Configuration", "LearnerOptions", "NetworkOptions", "TaskOptions"]
 
@@ -148,8 +149,11 @@ class Configuration:
 
         Args:
             image_shape: channels, height and width of an input; ``None`` for sinusoids.
+
+        Raises:
+            TypeError, ValueError: naming what was expected and what came.
         """
-        model = self._model(image_shape).to(self.device)
+        model = self._model(image_shape).to(expect_device(self.device))
         o = self.learner
         loss = F.cross_entropy if image_shape is not None else F.mse_loss
         shared: dict[str, Any] = {

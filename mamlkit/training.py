@@ -78,7 +78,8 @@ class TrainingOptions:
         for name in ("epochs", "steps_per_epoch", "meta_batch", "keep_best", "checkpoint_every", "log_every"):
             expect_at_least(name, getattr(self, name), 1)
         expect_at_least("validation_tasks", self.validation_tasks, 2)
-        expect_at_least("seed", self.seed, 0)
+        if expect_at_least("seed", self.seed, 0) >= 2**63:
+            raise ValueError(f"expected seed < 2**63, got {self.seed}")
         expect_rate("outer_lr", self.outer_lr)
         expect_rate("final_outer_lr", self.final_outer_lr, zero=True)
         if self.clip_norm is not None:
@@ -149,18 +150,14 @@ def fit(
     """
     options = options or TrainingOptions()
     processes = _Processes()
+    stream = TaskStream(
+        distribution, options.meta_batch, seed=options.seed, rank=processes.rank, world_size=processes.count
+    )
+    held_out = TaskStream(validation, options.validation_tasks, seed=VALIDATION_SEED).batch(0) if validation else None
     run = _Run(learner, options, _checkpoint_folder(folder, resume), processes.rank == 0)
     if resume:
         run.restore()
-    held_out = TaskStream(validation, options.validation_tasks, seed=VALIDATION_SEED).batch(0) if validation else None
-    stream = TaskStream(
-        distribution,
-        options.meta_batch,
-        seed=options.seed,
-        start=run.history.step,
-        rank=processes.rank,
-        world_size=processes.count,
-    )
+    stream.position = run.history.step
     bar = tqdm(
         total=options.outer_steps, initial=run.history.step, disable=not (progress and processes.rank == 0), unit="step"
     )
@@ -272,12 +269,15 @@ class _Run:
         """Go on from the newest whole checkpoint."""
         assert self.folder is not None
         newest = latest_checkpoint(self.folder)
-        if newest is None:  # killed before the first checkpoint: start again
-            return
-        record = load_learner(self.learner, newest)
-        if record["options"] != dataclasses.asdict(self.options):
-            raise ValueError(f"expected the options that the run began with, {record['options']}, got {self.options}")
-        tensors, _ = load_checkpoint(newest)
+        if newest is None:
+            if any(self.folder.glob("step-*.json")):  # written last, so no kill explains it
+                raise ValueError(f"expected a whole checkpoint in {self.folder}, got damaged ones only")
+            return  # killed before the first checkpoint: start again
+        tensors, record = load_checkpoint(newest)
+        for name, value in dataclasses.asdict(self.options).items():
+            if value != record["options"].get(name):
+                raise ValueError(f"expected the run's own {name}={record['options'].get(name)}, got {value}")
+        load_learner(self.learner, newest)
         moments = {k.removeprefix("optimiser."): v for k, v in tensors.items() if k.startswith("optimiser.")}
         restore_optimiser(self.optimiser, moments, record["optimiser"])
         self.schedule.load_state_dict(record["schedule"])
@@ -351,7 +351,7 @@ def _checkpoint_folder(folder: str | Path | None, resume: bool) -> Path | None:
     checkpoints = Path(folder) / "checkpoints"
     if checkpoints.exists() and any(checkpoints.iterdir()) and not resume:
         raise ValueError(f"expected a folder without a run in it, got {folder}; resume it or choose another")
-    if resume and not Path(folder).is_dir():
-        raise ValueError(f"expected a folder with a run to resume, got {folder}, which does not exist")
+    if resume and not checkpoints.is_dir():
+        raise ValueError(f"expected a folder with a run to resume, got {folder} without checkpoints")
     checkpoints.mkdir(parents=True, exist_ok=True)
     return checkpoints

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "expect_at_least",
+    "expect_device",
     "expect_model",
     "expect_one_of",
     "expect_points",
@@ -42,6 +43,18 @@ def expect_one_of(name: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise ValueError(f"expected {name} to be one of {', '.join(map(repr, allowed))}, got {value!r}")
     return value
+
+
+def expect_device(name: str) -> str:
+    """A device that torch can compute on, here and now."""
+    try:
+        torch.ones(1, device=name).item()
+    except (
+        RuntimeError,
+        AssertionError,
+    ):  # torch was built without it, the machine lacks it, or there is no such thing
+        raise ValueError(f"expected a device that torch can compute on here, got {name!r}") from None
+    return name
 
 
 def expect_model(model: nn.Module) -> nn.Module:
