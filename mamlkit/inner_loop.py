@@ -25,10 +25,11 @@ from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
 from mamlkit.tasks import stream_seed
 from mamlkit.validation import expect_at_least, expect_model, expect_points
 
-__all__ = ["Forward", "InnerLoop", "Loss", "Order", "adapt", "descend"]
+__all__ = ["Forward", "InnerLoop", "Loss", "Objective", "Order", "adapt", "descend", "inner_step"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> scalar, the mean over the points
 Forward = Callable[[Parameters, Tensor, int], Tensor]  # (parameters, inputs, inner step from 0) -> outputs
+Objective = Callable[[Parameters, int], Tensor]  # (parameters, inner step from 0) -> scalar
 Order = Literal[0, 1, 2]
 
 
@@ -65,13 +66,18 @@ class InnerLoop:
             support_y: ``(support, *output)``.
             task: its number, for the dropout masks.
         """
+        objective = self.support_loss(support_x, support_y, task)
+        return descend(objective, parameters, self.step_sizes, self.steps, self.order)
+
+    def support_loss(self, support_x: Tensor, support_y: Tensor, task: int = 0) -> Objective:
+        """What the inner loop of one task goes down on; arguments as in ``trajectory``."""
         seed = None if self.dropout_seed is None else stream_seed(self.dropout_seed, task)
 
-        def support_loss(current: Parameters, step: int) -> Tensor:
+        def objective(current: Parameters, step: int) -> Tensor:
             with fixed_randomness(seed, support_x.device):
                 return self.loss(self.support_forward(current, support_x, step), support_y)  # ()
 
-        return descend(support_loss, parameters, self.step_sizes, self.steps, self.order)
+        return objective
 
     def query_outputs(self, path: Sequence[Parameters], x: Tensor, step: int) -> Tensor:
         """Outputs for query inputs after ``step`` inner steps; the pass belongs to the step that was taken last."""
@@ -79,16 +85,12 @@ class InnerLoop:
 
 
 def descend(
-    objective: Callable[[Parameters, int], Tensor],
-    parameters: Parameters,
-    step_sizes: Callable[[int], Rates],
-    steps: int,
-    order: Order,
+    objective: Objective, parameters: Parameters, step_sizes: Callable[[int], Rates], steps: int, order: Order
 ) -> list[Parameters]:
     """Gradient descent that can itself be differentiated.
 
     Args:
-        objective: a scalar function of the parameters and of the number of steps taken so far.
+        objective: what to go down on.
         parameters: the start, by name.
         step_sizes: the rates of step k, by name; parameters without a rate stay.
         steps: how many.
@@ -99,23 +101,28 @@ def descend(
     """
     trajectory = [parameters]
     for step in range(steps):
-        rates, current = step_sizes(step), trajectory[-1]
-        if order == 0:  # cut the path back to the start: each step builds and drops a graph of its own
-            current = {name: value.detach().requires_grad_(name in rates) for name, value in current.items()}
-        with torch.enable_grad():
-            gradients = torch.autograd.grad(
-                objective(current, step),
-                [current[name] for name in rates],
-                create_graph=order == 2,  # the one flag between MAML and FOMAML
-                materialize_grads=True,  # a parameter the loss does not touch has gradient zero
-            )
-        with torch.set_grad_enabled(order > 0):
-            moved = {
-                name: current[name] - rate * gradient  # the shape of the parameter
-                for (name, rate), gradient in zip(rates.items(), gradients, strict=True)
-            }
-        trajectory.append({**trajectory[-1], **moved})
+        trajectory.append(inner_step(objective, trajectory[-1], step_sizes(step), step, order))
     return trajectory
+
+
+def inner_step(objective: Objective, parameters: Parameters, rates: Rates, step: int, order: Order) -> Parameters:
+    """One step, theta - alpha * gradient: equation (1) of Finn et al., 2017; arguments as ``descend``."""
+    current = parameters
+    if order == 0:  # cut the path back to the start: each step builds and drops a graph of its own
+        current = {name: value.detach().requires_grad_(name in rates) for name, value in parameters.items()}
+    with torch.enable_grad():
+        gradients = torch.autograd.grad(
+            objective(current, step),
+            [current[name] for name in rates],
+            create_graph=order == 2,  # the one flag between MAML and FOMAML
+            materialize_grads=True,  # a parameter the loss does not touch has gradient zero
+        )
+    with torch.set_grad_enabled(order > 0):
+        moved = {
+            name: current[name] - rate * gradient  # the shape of the parameter
+            for (name, rate), gradient in zip(rates.items(), gradients, strict=True)
+        }
+    return {**parameters, **moved}
 
 
 def adapt(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mamlkit.functional import Parameters, batch_norm_layers
 from mamlkit.inner_loop import InnerLoop
+from mamlkit.recomputing import Recomputed
 from mamlkit.tasks import TaskBatch
 from mamlkit.unrolling import Unroll, can_run_together, one_by_one, together
 from mamlkit.validation import expect_one_of
@@ -80,7 +81,11 @@ class Unrolled:
         return total, gradients
 
 
-ENGINES: dict[str, Engine] = {"task_by_task": Unrolled(one_by_one), "all_at_once": Unrolled(together)}
+ENGINES: dict[str, Engine] = {
+    "task_by_task": Unrolled(one_by_one),
+    "all_at_once": Unrolled(together),
+    "recomputed": Recomputed(),
+}
 
 
 def choose_engine(name: str, model: nn.Module) -> Engine:
