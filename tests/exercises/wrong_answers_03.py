@@ -151,3 +151,65 @@ WRONG = {
         ),
     ],
 }
+
+# Right answers in other styles: by autograd, as a list, in float32, as an array, with an axis too many, in place.
+RIGHT = {
+    "ex-pencil": [
+        """
+def meta_gradient(theta, c, h, q, alpha, K):
+    start = torch.tensor(theta, requires_grad=True)
+    point = start
+    for _ in range(K):
+        point = point - alpha * h * (point - c)
+    return torch.autograd.grad(0.5 * (point - q) ** 2, start)
+""",
+        PENCIL.format(factor="(1 - alpha * h) ** K", result="[factor * (last - q)]"),
+        PENCIL.format(factor="(1 - alpha * h) ** K", result="torch.tensor([factor * (last - q)])"),
+    ],
+    "ex-blind": [
+        "def blind_step_size(H, v):\n    return float(v.norm() / (H @ v).norm())",
+        "def blind_step_size(H, v):\n    i = v.abs().argmax()\n    return (v / (H @ v))[i : i + 1].float()",
+        """
+def blind_step_size(H, v):
+    values, vectors = torch.linalg.eigh(H)
+    return (1 / values[(vectors.T @ v).abs().argmax()]).numpy()
+""",
+    ],
+    "ex-hvp": [
+        "def hvp(f, theta, v):\n    return torch.func.jvp(torch.func.grad(f), (theta,), (v,))[1]",
+        "def hvp(f, theta, v):\n    return torch.autograd.functional.hvp(f, theta, v)[1].tolist()",
+        "def hvp(f, theta, v):\n    return (torch.autograd.functional.hessian(f, theta) @ v).float().numpy()",
+        """
+def hvp(f, theta, v):
+    (g,) = torch.autograd.grad(f(theta), theta, create_graph=True)
+    return torch.autograd.grad(g, theta, grad_outputs=v)
+""",
+    ],
+    "ex-product": [
+        """
+def meta_gradient(path, hessian, alpha, query_gradient):
+    jacobian = torch.eye(len(query_gradient), dtype=torch.float64)
+    for point in path[:-1]:
+        jacobian = jacobian - alpha * hessian(point) @ jacobian
+    return query_gradient @ jacobian
+""",
+        """
+def meta_gradient(path, hessian, alpha, query_gradient):
+    path.pop()
+    while path:
+        query_gradient -= alpha * hessian(path.pop()) @ query_gradient
+    return query_gradient[:, None].float()
+""",
+    ],
+    "ex-adjoint": [
+        """
+def adjoint(support_loss, query_loss, path, alpha):
+    start, rate = path[0].clone().requires_grad_(), torch.tensor(alpha, dtype=torch.float64, requires_grad=True)
+    point = start
+    for _ in path[1:]:
+        point = point - rate * torch.autograd.grad(support_loss(point), point, create_graph=True)[0]
+    return torch.autograd.grad(query_loss(point), (start, rate))
+""",
+        ADJOINT.format(update=UPDATE, by_alpha="by_alpha - (g @ before).item()", result="[lam.tolist(), [by_alpha]]"),
+    ],
+}
