@@ -21,8 +21,9 @@ $(READY): requirements.txt pyproject.toml tools/make_venv.sh
 	@PYTHON="$(PYTHON)" sh tools/make_venv.sh $(VENV)
 	@touch $(READY)
 
+# A failed build forgets what it has read, or the next one would not warn again.
 book: $(READY)
-	@PYTHONWARNINGS=ignore $(VENV)/bin/jupyter-book build . -W --keep-going -n -q
+	@$(VENV)/bin/jupyter-book build . -W --keep-going -n -q || { rm -rf _build/.doctrees; exit 1; }
 	@echo "The book: _build/html/index.html"
 
 serve: book

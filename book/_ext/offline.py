@@ -6,6 +6,7 @@ the front page forwards to the book's first page.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,6 +52,21 @@ def write_front_page(app: Sphinx, exception: Exception | None) -> None:
         Path(app.outdir, "index.html").write_text(page, encoding="utf-8")
 
 
+def remove_stale_pages(app: Sphinx, exception: Exception | None) -> None:
+    """Remove the pages of sources that are no longer there."""
+    if exception is None and app.builder.format == "html":
+        folder = Path(app.outdir, "book")
+        for page in folder.rglob("*.html"):
+            if page.relative_to(app.outdir).with_suffix("").as_posix() not in app.env.found_docs:
+                page.unlink()
+
+
+def digest_of_extensions() -> str:
+    """Changes when one of the book's extensions does, so that Sphinx then writes every page again."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+
+
 def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
     """Take the scripts of Thebe off a page: they are loaded from another host even when they are off."""
 
@@ -63,8 +79,10 @@ def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doc
 
 
 def setup(app: Sphinx) -> dict:
-    """Connect the three to Sphinx."""
+    """Connect them to Sphinx."""
+    app.add_config_value("digest_of_extensions", digest_of_extensions(), "html")
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("build-finished", copy_mathjax, priority=900)
     app.connect("build-finished", write_front_page, priority=900)
+    app.connect("build-finished", remove_stale_pages, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
