@@ -45,6 +45,10 @@ class PerStepBatchNorm(nn.Module):
             if statistics:
                 if layer.running_mean is None or layer.running_var is None:
                     raise ValueError(f"expected batch norm {name!r} to track running statistics, got one that does not")
+                if layer.momentum is None:
+                    raise ValueError(
+                        f"expected batch norm {name!r} with a momentum, got the mean over all batches (None)"
+                    )
                 self.register_buffer(
                     _key(f"{name}.running_mean"), _rows(layer.running_mean, steps)
                 )  # (steps, channels)
@@ -54,6 +58,11 @@ class PerStepBatchNorm(nn.Module):
     def weight_names(self) -> set[str]:
         """Names of the model's parameters that the rows stand in for."""
         return {_name(key) for key in self._rows}
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether each step has its own running mean and variance."""
+        return bool(self._buffers)
 
     def weights(self, step: int) -> dict[str, Tensor]:
         """Scale and shift of inner step ``step`` (from 0), each ``(channels,)``, by the model's names."""
@@ -67,7 +76,7 @@ class PerStepBatchNorm(nn.Module):
 
     def extra_repr(self) -> str:
         """Shown by ``print``."""
-        return f"steps={self.steps}, weights={bool(self._rows)}, statistics={bool(self._buffers)}"
+        return f"steps={self.steps}, weights={bool(self._rows)}, statistics={self.has_statistics}"
 
 
 def _rows(value: Tensor, steps: int) -> Tensor:

@@ -55,9 +55,9 @@ class FunctionalModel:
         # The copy is made on the meta device: each tensor of the model is met as its storage-free image.
         tensors = [*model.parameters(), *model.buffers()]
         self.skeleton = copy.deepcopy(model, {id(t): _without_storage(t) for t in tensors}).train()
-        for layer in self.skeleton.modules():
-            if isinstance(layer, nn.modules.dropout._DropoutNd):
-                layer.train(dropout)
+        for layer in self.skeleton.modules():  # instance norm without statistics knows one mode only
+            if isinstance(layer, nn.modules.batchnorm._NormBase):
+                layer.train()
         for layer in batch_norm_layers(self.skeleton).values():
             layer.train(batch_norm != "running")
             if batch_norm == "batch":
@@ -88,8 +88,12 @@ def fixed_randomness(seed: int | None, device: torch.device) -> Iterator[None]:
     if seed is None:
         yield
         return
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_gpu else []):
+        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would seed every other device as well
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield
 
 

@@ -45,6 +45,7 @@ class InnerLoop:
         steps: K.
         order: of the derivative that can be taken through the steps.
         dropout_seed: dropout masks follow from it and from the number of the task, so that they are the same in every step.
+        collects_every_step: query passes collect statistics of their own step, also where the loss of that step has no weight.
     """
 
     support_forward: Forward
@@ -54,6 +55,7 @@ class InnerLoop:
     steps: int
     order: Order
     dropout_seed: int | None = None
+    collects_every_step: bool = False
 
     def trajectory(
         self, parameters: Parameters, support_x: Tensor, support_y: Tensor, task: int = 0

@@ -26,7 +26,8 @@ from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
 from mamlkit.meta_gradient import choose_engine, displacement
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep, OuterLoss
 from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, StepSizes
-from mamlkit.tasks import TaskBatch
+from mamlkit.tasks import TaskBatch, stream_seed
+from mamlkit.unrolling import together
 from mamlkit.validation import expect_at_least, expect_model, expect_one_of, expect_points, expect_same_tasks
 
 __all__ = ["Learner", "anil", "fomaml", "maml", "maml_plus_plus", "meta_sgd", "reptile"]
@@ -97,6 +98,8 @@ class Learner(nn.Module):
         self.dropout = dropout and any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
         self.seed = expect_at_least("seed", seed, 0)
         self.engine = choose_engine(engine, model)
+        if self.dropout and self.engine.unroll is together:
+            raise ValueError("expected dropout=False or no dropout layers for engine 'all_at_once', got dropout layers")
         self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
         collects = query_statistics == "running" and bool(batch_norm_layers(model))
         self._support_train = FunctionalModel(model, dropout=self.dropout, autocast=autocast)
@@ -123,7 +126,8 @@ class Learner(nn.Module):
             step_sizes=self.step_sizes,
             steps=self.inner_steps if steps is None else expect_at_least("steps", steps, 1),
             order=self.current_order if training else 0,
-            dropout_seed=self.seed + self.meta_steps if training and self.dropout else None,
+            dropout_seed=stream_seed(self.seed, self.meta_steps) if training and self.dropout else None,
+            collects_every_step=training and self.batch_norm is not None and self.batch_norm.has_statistics,
         )
 
     def initialisation(self) -> dict[str, Tensor]:
@@ -177,7 +181,8 @@ class Learner(nn.Module):
             steps: K in training when not given.
         """
         expect_points("support", support_x, support_y)
-        return self.inner_loop(steps=steps).trajectory(self.initialisation(), support_x, support_y)
+        start = {name: value.detach().clone() for name, value in self.initialisation().items()}  # outlives training
+        return self.inner_loop(steps=steps).trajectory(start, support_x, support_y)
 
     def predict(self, x: Tensor, parameters: Parameters | None = None, step: int | None = None) -> Tensor:
         """Outputs for query inputs ``(points, *input)`` with adapted parameters.

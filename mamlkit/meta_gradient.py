@@ -70,9 +70,14 @@ class Unrolled:
         """See ``Engine``."""
         total = torch.zeros((), dtype=tasks.query_x.dtype, device=tasks.query_x.device)  # ()
         gradients = [torch.zeros_like(parameter) for parameter in meta_parameters]
-        steps = [(step, weight) for step, weight in enumerate(weights.tolist(), start=1) if weight]
         for group in self.unroll(inner, parameters, tasks, first_task):
-            losses = [weight * group.losses(group.outputs(step)).sum() for step, weight in steps]
+            losses = []
+            for step, weight in enumerate(weights.tolist(), start=1):
+                if weight:
+                    losses.append(weight * group.losses(group.outputs(step)).sum())
+                elif inner.collects_every_step:
+                    with torch.no_grad():
+                        group.outputs(step)
             loss = torch.stack(losses).sum() / tasks.num_tasks  # ()
             shares = torch.autograd.grad(loss, list(meta_parameters), materialize_grads=True)
             for gradient, share in zip(gradients, shares, strict=True):

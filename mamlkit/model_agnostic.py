@@ -151,7 +151,8 @@ def train_maml(
         tasks = next(source, None)
         if tasks is None:
             raise ValueError(f"expected {steps} meta-batches, got {step}")
-        system.learner.epoch = step // steps_per_epoch
+        # Counted over all calls: a second one goes on where the first ended.
+        system.learner.epoch = system.learner.meta_steps // steps_per_epoch
         losses.append(system.meta_train_step(*tasks))
     return losses
 
