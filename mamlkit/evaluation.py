@@ -15,7 +15,7 @@ from mamlkit.learners import Learner
 from mamlkit.meta_gradient import query_outputs
 from mamlkit.tasks import TaskBatch
 from mamlkit.unrolling import together
-from mamlkit.validation import expect_at_least, expect_same_tasks
+from mamlkit.validation import expect_at_least
 
 __all__ = ["Evaluation", "Interval", "evaluate", "evaluate_ensemble", "interval"]
 
@@ -87,6 +87,8 @@ def interval(values: Tensor) -> Interval:
     Raises:
         ValueError: with fewer than two tasks, which have no spread.
     """
+    if not isinstance(values, Tensor):
+        raise TypeError(f"expected a tensor with one value for each task, got {type(values).__name__}")
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"expected one value for each of at least two tasks, got shape {tuple(values.shape)}")
     wide = values.double()
@@ -127,7 +129,8 @@ def evaluate_ensemble(
     """
     if not learners:
         raise ValueError("expected at least one learner, got none")
-    expect_same_tasks(*tasks)
+    for learner in learners:
+        tasks = learner.expect_tasks(tasks)
     expect_at_least("chunk", chunk, 1)
     steps = learners[0].inner_steps if steps is None else steps
     losses, accuracies = [], []

@@ -54,7 +54,7 @@ class FunctionalModel:
         self.model, self.autocast = model, autocast
         # The copy is made on the meta device: each tensor of the model is met as its storage-free image.
         tensors = [*model.parameters(), *model.buffers()]
-        self.skeleton = copy.deepcopy(model, {id(t): _without_storage(t) for t in tensors}).train()
+        self.skeleton = copy.deepcopy(model, {id(t): _without_storage(t) for t in tensors}).train(dropout)
         for layer in self.skeleton.modules():  # instance norm without statistics knows one mode only
             if isinstance(layer, nn.modules.batchnorm._NormBase):
                 layer.train()

@@ -23,7 +23,15 @@ from torch import Tensor, nn
 from mamlkit.functional import FunctionalModel, Parameters, fixed_randomness, parameters_of
 from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
 from mamlkit.tasks import stream_seed
-from mamlkit.validation import expect_at_least, expect_model, expect_points
+from mamlkit.validation import (
+    checked_loss,
+    expect_at_least,
+    expect_gradients,
+    expect_model,
+    expect_names,
+    expect_on_model,
+    expect_points,
+)
 
 __all__ = ["Forward", "InnerLoop", "Loss", "Objective", "Order", "adapt", "descend", "inner_step"]
 
@@ -109,6 +117,8 @@ def descend(
 
 def inner_step(objective: Objective, parameters: Parameters, rates: Rates, step: int, order: Order) -> Parameters:
     """One step, theta - alpha * gradient: equation (1) of Finn et al., 2017; arguments as ``descend``."""
+    expect_gradients()
+    expect_names(list(parameters), list(rates))
     current = parameters
     if order == 0:  # cut the path back to the start: each step builds and drops a graph of its own
         current = {name: value.detach().requires_grad_(name in rates) for name, value in parameters.items()}
@@ -163,6 +173,15 @@ def adapt(
     start = parameters_of(model) if parameters is None else parameters
     sizes = step_sizes if isinstance(step_sizes, StepSizes) else FixedStepSize(start, step_sizes)
     network = FunctionalModel(model)
+    if order not in (0, 1, 2):
+        raise ValueError(f"expected order 0, 1 or 2, got {order!r}")
+    expect_names([name for name, _ in model.named_parameters()], list(start))
+    expect_on_model(model, ("support inputs", support_x), ("support targets", support_y))
+    loss = checked_loss(loss)
+    if order:  # given parameters may be plain tensors, as in a state_dict
+        start = {
+            name: value if value.requires_grad else value.detach().requires_grad_() for name, value in start.items()
+        }
 
     def support_loss(current: Parameters, step: int) -> Tensor:
         return loss(network(current, support_x), support_y)  # ()

@@ -25,10 +25,21 @@ from mamlkit.functional import FunctionalModel, Parameters, batch_norm_layers, p
 from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
 from mamlkit.meta_gradient import choose_engine, displacement
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep, OuterLoss
-from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, StepSizes
+from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, Rates, StepSizes
 from mamlkit.tasks import TaskBatch, stream_seed
 from mamlkit.unrolling import together
-from mamlkit.validation import expect_at_least, expect_model, expect_one_of, expect_points, expect_same_tasks
+from mamlkit.validation import (
+    checked_loss,
+    describe,
+    expect_at_least,
+    expect_classes,
+    expect_model,
+    expect_names,
+    expect_on_model,
+    expect_one_of,
+    expect_points,
+    expect_same_tasks,
+)
 
 __all__ = ["Learner", "anil", "fomaml", "maml", "maml_plus_plus", "meta_sgd", "reptile"]
 
@@ -87,10 +98,14 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.model = expect_model(model)
+        if not isinstance(step_sizes, StepSizes):
+            raise TypeError(f"expected step_sizes to be a StepSizes, got {describe(step_sizes)}")
         self.inner_steps = expect_at_least("inner_steps", inner_steps, 1)
         if order not in (0, 1, 2):
             raise ValueError(f"expected order 0, 1 or 2, got {order!r}")
         expect_one_of("query_statistics", query_statistics, ("batch", "running"))
+        checked_loss(loss)
+        self._autocast = autocast
         self.loss, self.step_sizes, self.order = loss, step_sizes, order
         self.outer_loss: OuterLoss = outer_loss or FinalStep()
         self.first_order_epochs = expect_at_least("first_order_epochs", first_order_epochs, 0)
@@ -122,13 +137,18 @@ class Learner(nn.Module):
         return InnerLoop(
             support_forward=self._forward(self._support_train if training else self._support_eval),
             query_forward=self._forward(self._query_train if training else self._query_eval, judges=True),
-            loss=self.loss,
-            step_sizes=self.step_sizes,
+            loss=checked_loss(self.loss),
+            step_sizes=self._rates,
             steps=self.inner_steps if steps is None else expect_at_least("steps", steps, 1),
             order=self.current_order if training else 0,
             dropout_seed=stream_seed(self.seed, self.meta_steps) if training and self.dropout else None,
             collects_every_step=training and self.batch_norm is not None and self.batch_norm.has_statistics,
         )
+
+    def _rates(self, step: int) -> Rates:
+        """The rates of this step, without parameters that were frozen after the learner was made."""
+        frozen = {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
+        return {name: rate for name, rate in self.step_sizes(step).items() if name not in frozen}
 
     def initialisation(self) -> dict[str, Tensor]:
         """theta, by name; without the batch-norm weights that have a row for each step instead."""
@@ -157,15 +177,21 @@ class Learner(nn.Module):
         Raises:
             TypeError, ValueError: if the tensors of the batch do not fit each other.
         """
-        expect_same_tasks(*tasks)
+        tasks = self.expect_tasks(tasks)
         inner, start, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
         gradients: Sequence[Tensor | None]
         if self.order == 0:
             loss, direction = displacement(self.engine.unroll, inner, start, tasks, first_task)
             gradients = [direction.get(name.removeprefix("model.")) for name in learned]
         else:
+            if not torch.is_grad_enabled():
+                raise RuntimeError("expected gradients to be switched on, got meta_backward under torch.no_grad()")
             weights = self.outer_loss.weights(self.inner_steps, self.epoch)
-            loss, gradients = self.engine(inner, start, tasks, weights, list(learned.values()), first_task)
+            try:
+                loss, gradients = self.engine(inner, start, tasks, weights, list(learned.values()), first_task)
+            except (IndexError, RuntimeError):
+                self._explain(tasks)
+                raise
         for parameter, gradient in zip(learned.values(), gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
@@ -181,8 +207,32 @@ class Learner(nn.Module):
             steps: K in training when not given.
         """
         expect_points("support", support_x, support_y)
+        expect_on_model(
+            self.model,
+            ("support inputs", support_x),
+            ("support targets", support_y),
+            any_type=self._autocast is not None,
+        )
         start = {name: value.detach().clone() for name, value in self.initialisation().items()}  # outlives training
         return self.inner_loop(steps=steps).trajectory(start, support_x, support_y)
+
+    def expect_tasks(self, tasks: TaskBatch) -> TaskBatch:
+        """These tasks, once they are known to fit each other and the model."""
+        expect_same_tasks(tasks)
+        tasks = TaskBatch(*tasks)
+        named = (
+            (name.replace("_x", " inputs").replace("_y", " targets"), part) for name, part in tasks._asdict().items()
+        )
+        expect_on_model(self.model, *named, any_type=self._autocast is not None)
+        return tasks
+
+    def _explain(self, tasks: TaskBatch) -> None:
+        """After a failure, say in one line what torch says in many. (On a GPU labels out of range end the process.)"""
+        if self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss):
+            classes = self.predict(tasks.query_x[0]).shape[1]
+            for labels in (tasks.support_y, tasks.query_y):
+                if not labels.is_floating_point() and labels.device.type == "cpu":
+                    expect_classes(labels, classes)
 
     def predict(self, x: Tensor, parameters: Parameters | None = None, step: int | None = None) -> Tensor:
         """Outputs for query inputs ``(points, *input)`` with adapted parameters.
@@ -192,6 +242,8 @@ class Learner(nn.Module):
             parameters: as ``adapt`` gave them; the initialisation when not given.
             step: how many inner steps made them, for batch norm; K when not given.
         """
+        if parameters is not None:
+            expect_names([name for name, _ in self.model.named_parameters()], list(parameters))
         start = self.initialisation() if parameters is None else parameters
         step = self.inner_steps if step is None else step
         return self._forward(self._query_eval, judges=True)(start, x, max(step - 1, 0))

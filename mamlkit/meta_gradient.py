@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from mamlkit.functional import Parameters, batch_norm_layers
+from mamlkit.functional import Parameters
 from mamlkit.inner_loop import InnerLoop
 from mamlkit.recomputing import Recomputed
 from mamlkit.tasks import TaskBatch
@@ -102,9 +102,9 @@ def choose_engine(name: str, model: nn.Module) -> Engine:
     expect_one_of("engine", name, ("auto", *ENGINES))
     if name == "auto":
         name = "all_at_once" if can_run_together(model) else "task_by_task"
-    if name == "all_at_once" and batch_norm_layers(model):
+    if name == "all_at_once" and any(isinstance(m, nn.modules.batchnorm._NormBase) for m in model.modules()):
         raise ValueError(
-            "expected a model without batch norm for engine 'all_at_once', got one with it; use 'task_by_task'"
+            "expected a model without batch norm or instance norm for engine 'all_at_once', got one with it; use 'task_by_task'"
         )
     return ENGINES[name]
 

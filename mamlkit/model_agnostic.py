@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -103,8 +104,11 @@ class ModelAgnosticMetaLearning:
         )
         self.meta_optimizer.zero_grad()
         loss = self.learner.meta_backward(tasks)
+        value = loss.item()
+        if not math.isfinite(value):  # before the step, so that the parameters are as they were
+            raise ValueError(f"expected a finite meta-loss, got {value}: look for NaN in the data, or lower inner_lr")
         self.meta_optimizer.step()
-        return loss.item()
+        return value
 
     def inner_update(self, support: Tensor, labels: Tensor) -> Parameters:
         """The parameters adapted to one task, by name, with the step sizes as learned.

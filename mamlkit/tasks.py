@@ -87,6 +87,9 @@ class TaskStream:
         expect_at_least("meta_batch", meta_batch, 1)
         expect_at_least("start", start, 0)
         expect_at_least("seed", seed, 0)
+        expect_at_least("world_size", world_size, 1)
+        if expect_at_least("rank", rank, 0) >= world_size:
+            raise ValueError(f"expected rank < world_size {world_size}, got {rank}")
         if meta_batch % world_size:
             raise ValueError(f"expected a meta_batch that {world_size} processes can share evenly, got {meta_batch}")
         self.distribution, self.meta_batch, self.seed, self.position = distribution, meta_batch, seed, start

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 __all__ = [
     "expect_at_least",
@@ -81,8 +82,12 @@ def expect_points(name: str, x: Tensor, y: Tensor) -> None:
         raise ValueError(f"expected one {name} target an input, got {x.shape[0]} inputs and {y.shape[0]} targets")
 
 
-def expect_same_tasks(support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> None:
+def expect_same_tasks(tasks: Sequence[Tensor]) -> None:
     """The four tensors of a task batch: equal task counts, at least one task, and sound points in each task."""
+    if not isinstance(tasks, (list, tuple)) or len(tasks) != 4:
+        what = f"{len(tasks)} parts" if isinstance(tasks, (list, tuple)) else type(tasks).__name__
+        raise TypeError(f"expected a TaskBatch (support_x, support_y, query_x, query_y), got {what}")
+    support_x, support_y, query_x, query_y = tasks
     for name, x, y in (("support", support_x, support_y), ("query", query_x, query_y)):
         for part, value in (("inputs", x), ("targets", y)):
             if not isinstance(value, Tensor):
@@ -103,6 +108,71 @@ def expect_same_tasks(support_x: Tensor, support_y: Tensor, query_x: Tensor, que
         raise ValueError(
             f"expected support and query inputs of one shape, got {tuple(support_x.shape[2:])} and {tuple(query_x.shape[2:])}"
         )
+
+
+def expect_on_model(model: nn.Module, *parts: tuple[str, Tensor], any_type: bool = False) -> None:
+    """Tensors on the model's device, floating-point ones of its type (``any_type=True``, under autocast, lets others pass)."""
+    like = next(p for p in model.parameters() if p.is_floating_point())
+    for name, value in parts:
+        if value.device != like.device:
+            raise ValueError(f"expected {name} on the model's device {like.device}, got {value.device}")
+        if value.is_floating_point() and value.dtype != like.dtype and not any_type:
+            raise TypeError(f"expected {name} of the model's type {like.dtype}, got {value.dtype}; convert with .to()")
+
+
+def expect_names(known: Sequence[str], names: Sequence[str]) -> None:
+    """Parameter names that the model has."""
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"expected parameter names out of {', '.join(known)}, got {', '.join(map(repr, unknown))}")
+
+
+_SAME_SHAPE = (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.binary_cross_entropy_with_logits)
+_SAME_SHAPE_MODULES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCEWithLogitsLoss)
+
+
+def checked_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """The same loss, which first looks at what it gets and then at what it gives: shapes and types only, so it is free."""
+    if isinstance(loss, type) or not callable(loss):
+        raise TypeError(f"expected loss to be a function of outputs and targets, got {describe(loss)}")
+    same_shape = loss in _SAME_SHAPE or isinstance(loss, _SAME_SHAPE_MODULES)
+    classes = loss is F.cross_entropy or isinstance(loss, nn.CrossEntropyLoss)
+
+    def call(outputs: Tensor, targets: Tensor) -> Tensor:
+        if not isinstance(outputs, Tensor):
+            raise TypeError(f"expected the model to return a tensor, got {type(outputs).__name__}")
+        shape, given = tuple(outputs.shape), tuple(targets.shape)
+        if same_shape and shape != given:  # broadcasting would make a wrong loss of it, without an error
+            raise ValueError(f"expected targets of the outputs' shape {shape}, got {given}")
+        if classes and (shape != given or not targets.is_floating_point()):
+            if targets.dtype != torch.int64:
+                raise TypeError(
+                    f"expected class numbers of type torch.int64, got {targets.dtype}; convert with .long()"
+                )
+            if given != shape[:1] + shape[2:]:
+                raise ValueError(f"expected one class number an output of shape {shape}, got targets of shape {given}")
+        value = loss(outputs, targets)
+        if not isinstance(value, Tensor) or value.shape != ():
+            raise ValueError(f"expected loss to give one number, the mean over points, got {_shape_of(value)}")
+        return value
+
+    return call
+
+
+def expect_classes(targets: Tensor, classes: int) -> None:
+    """Class numbers from 0 to ``classes - 1``."""
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= classes:
+        raise ValueError(f"expected class numbers from 0 to {classes - 1}, as many as outputs, got {low} to {high}")
+
+
+def expect_gradients() -> None:
+    """Gradients can be taken: inner steps need them, at evaluation too."""
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("expected a place where gradients can be taken, got torch.inference_mode()")
+
+
+def _shape_of(value: object) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else describe(value)
 
 
 def stack_tasks(name: str, value: Tensor | Sequence[Tensor]) -> Tensor:

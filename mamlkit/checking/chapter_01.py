@@ -272,7 +272,7 @@ def check_steps(answer: Callable[..., Any]) -> None:
             return wrong("1.5", never if truth == math.inf else "Return one number, the count of steps.")
         if value.item() != truth:
             means = ", ".join(f"{mean:.2f}" for mean in losses.mean(1).tolist())
-            hint = mistakes.get(value.item(), "")
+            hint = mistakes.get(int(value), "")
             said = f"For mean losses {means} and target {target} the answer is {truth}, yours is {value.item():g}."
             return wrong("1.5", f"{hint} {said}".strip())
     correct("1.5", "The first step counts, the mean counts, and a target that is never reached is said to be so.")

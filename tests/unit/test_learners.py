@@ -169,3 +169,49 @@ def test_a_model_that_writes_into_its_buffers_is_not_changed_either():
 def test_the_engine_can_be_chosen_by_name():
     for engine in ("auto", "task_by_task", "all_at_once"):
         assert mamlkit.maml(mamlkit.mlp(seed=0), engine=engine).inner_steps == 5
+
+
+class FunctionalDropout(nn.Module):
+    """Dropout as a function that reads ``self.training``, as much public code has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(1, 32), nn.Linear(32, 1)
+
+    def forward(self, x):
+        return self.head(F.dropout(torch.relu(self.body(x)), 0.5, training=self.training))
+
+
+def test_functional_dropout_is_silent_at_evaluation(same_rng):
+    with torch.random.fork_rng(devices=[]):
+        learner = mamlkit.maml(FunctionalDropout(), loss=F.mse_loss, inner_steps=2)
+    x = torch.linspace(-1, 1, 6)[:, None]
+    assert torch.equal(learner.predict(x), learner.predict(x))
+
+
+class OwnForward(nn.Sequential):
+    """A Sequential in name: its forward normalises over the batch, which is wrong under vmap in torch 2.13."""
+
+    def forward(self, x):
+        return self[1](F.batch_norm(self[0](x), None, None, training=True))
+
+
+def test_auto_does_not_trust_a_subclass():
+    generator = torch.Generator().manual_seed(0)
+    tasks = mamlkit.TaskBatch(*(torch.randn((3, 5, 4), generator=generator) for _ in range(4)))
+    with torch.random.fork_rng(devices=[]):
+        model = OwnForward(nn.Linear(4, 6), nn.Linear(6, 4))
+    gradients = []
+    for engine in ("auto", "task_by_task"):
+        model.zero_grad()
+        mamlkit.maml(model, loss=F.mse_loss, inner_steps=2, inner_lr=0.1, engine=engine).meta_backward(tasks)
+        gradients.append(oracles.gradients_of(model))
+    assert oracles.relative_error(*gradients) < 1e-5
+
+
+def test_a_layer_can_be_frozen_after_the_learner_was_made():
+    problem = oracles.problem("mlp-mse")
+    learner = learner_for(problem)
+    problem.module[0].requires_grad_(False)
+    learner.meta_backward(mamlkit.TaskBatch(*problem.tasks))
+    assert problem.module[0].weight.grad is None and problem.module[2].weight.grad is not None
