@@ -81,6 +81,9 @@ def _one_task(
                 loss = weight_of[step] * inner.loss(inner.query_outputs(path_here, query_x, step), query_y)  # ()
                 total += loss.detach()
                 outputs, factors = [*outputs, loss], [*factors, torch.ones_like(loss)]
+            elif step and inner.collects_every_step:
+                with torch.no_grad():
+                    inner.query_outputs([leaves] * (step + 1), query_x, step)
         wanted = [*leaves.values(), *meta_parameters]
         products = torch.autograd.grad(outputs, wanted, factors, materialize_grads=True)
         adjoint = dict(zip(leaves, products[: len(leaves)], strict=True))

@@ -245,7 +245,7 @@ def check_steps(answer: Callable[..., Any]) -> None:
     bumpy = torch.tensor([[4.0, 4.0], [1.0, 2.0], [3.0, 5.0], [2.0, 6.0], [1.0, 1.0]])
     skewed = torch.tensor([[4.0, 4.0, 4.0], [1.0, 1.0, 7.0], [1.0, 1.0, 4.0], [1.0, 1.0, 1.0]])
     never = "Where the target is never reached, return math.inf."
-    cases = (
+    cases: tuple[tuple[Tensor, float, float, dict[float, str]], ...] = (
         (falling, 3.0, 3, {2: "One step too early.", 4: "Off by one, or the last step: index 0 is before any step."}),
         (falling, 4.0, 2, {3: "At or below: a mean loss equal to the target counts."}),
         (falling, 8.5, 0, {1: "Before any step the target is already reached: the answer is 0."}),
@@ -272,7 +272,7 @@ def check_steps(answer: Callable[..., Any]) -> None:
             return wrong("1.5", never if truth == math.inf else "Return one number, the count of steps.")
         if value.item() != truth:
             means = ", ".join(f"{mean:.2f}" for mean in losses.mean(1).tolist())
-            hint = mistakes.get(int(value), "")
+            hint = mistakes.get(value.item(), "")
             said = f"For mean losses {means} and target {target} the answer is {truth}, yours is {value.item():g}."
             return wrong("1.5", f"{hint} {said}".strip())
     correct("1.5", "The first step counts, the mean counts, and a target that is never reached is said to be so.")

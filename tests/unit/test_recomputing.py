@@ -75,3 +75,14 @@ def peak_bytes(engine: str, steps: int) -> int:
 def test_graphs_do_not_pile_up():
     assert peak_bytes("recomputed", 12) <= 1.2 * peak_bytes("recomputed", 2)
     assert peak_bytes("task_by_task", 12) >= 3 * peak_bytes("task_by_task", 2)  # what the comparison is about
+
+
+def test_collects_the_same_statistics():
+    rows = []
+    for engine in ("task_by_task", "recomputed"):
+        learner = mamlkit.maml_plus_plus(network(), multi_step_loss=None, per_step_statistics=True, engine=engine)
+        learner.meta_backward(images())
+        rows.append({name: value for name, value in learner.named_buffers() if "running" in name})
+    assert rows[0].keys() == rows[1].keys() and rows[0]
+    for name in rows[0]:
+        torch.testing.assert_close(rows[1][name], rows[0][name], rtol=1e-10, atol=1e-12, msg=name)
