@@ -29,7 +29,7 @@ __all__ = [
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Write ``path.safetensors`` and ``path.json``; after a crash at any moment the old pair or the new one is there.
+    """Write ``path.safetensors`` and ``path.json``; a crash at any moment leaves a pair that is whole, or known not to be.
 
     Args:
         path: without a suffix; its folder must exist.
@@ -59,9 +59,10 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"expected a checkpoint of {weights.name} and {notes.name} in {path.parent}, got no such pair")
     try:
         record = json.loads(notes.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"expected {notes} to hold JSON, got a damaged file") from None
-    if _checksum(weights) != record.get("sha256"):
+        checksum = record["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"expected {notes} to hold the record of a checkpoint, got a damaged file") from None
+    if _checksum(weights) != checksum:
         raise ValueError(f"expected {weights} to have the checksum in {notes.name}, got a damaged or foreign file")
     return load_file(weights), record
 

@@ -281,8 +281,8 @@ class _Run:
         moments = {k.removeprefix("optimiser."): v for k, v in tensors.items() if k.startswith("optimiser.")}
         restore_optimiser(self.optimiser, moments, record["optimiser"])
         self.schedule.load_state_dict(record["schedule"])
-        self.history = History(**record["history"])
-        self.history.best = [(score, name) for score, name in self.history.best]
+        best = [(score, name) for score, name in record["history"]["best"]]  # JSON knows no tuples
+        self.history = History(**{**record["history"], "best": best})
 
     def _validate(self, held_out: TaskBatch, row: dict[str, Any]) -> None:
         result = evaluate(self.learner, held_out.to(self.device))
