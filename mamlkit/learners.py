@@ -224,6 +224,8 @@ class Learner(nn.Module):
             (name.replace("_x", " inputs").replace("_y", " targets"), part) for name, part in tasks._asdict().items()
         )
         expect_on_model(self.model, *named, any_type=self._autocast is not None)
+        rates = ((f"step size {name!r}", rate) for name, rate in self.step_sizes.named_parameters())
+        expect_on_model(self.model, *rates, any_type=True)  # torch takes a single number from any device
         return tasks
 
     def _explain(self, tasks: TaskBatch) -> None:

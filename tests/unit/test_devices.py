@@ -86,3 +86,62 @@ def test_a_gpu_gives_the_numbers_of_the_cpu(name):
         learner.meta_backward(batch)
         gradients[device] = torch.cat([parameter.grad.flatten().cpu() for parameter in learner.parameters()])
     assert torch.allclose(gradients["cuda"], gradients["cpu"], rtol=1e-8, atol=1e-10)
+
+
+# Every learner, with every part of it switched on
+
+ALL_SWITCHES = {"per_step_statistics": True, "first_order_epochs": 0, "multi_step_loss": "annealed"}
+EVERY_LEARNER = {
+    "maml": (mamlkit.maml, {}),
+    "fomaml": (mamlkit.fomaml, {}),
+    "anil": (mamlkit.anil, {}),
+    "reptile": (mamlkit.reptile, {}),
+    "meta-sgd": (mamlkit.meta_sgd, {}),
+    **{
+        f"maml++ {sizes}": (mamlkit.maml_plus_plus, ALL_SWITCHES | {"step_sizes": sizes})
+        for sizes in ("fixed", *mamlkit.LearnedStepSizes.kinds)
+    },
+    "maml++ official": (mamlkit.maml_plus_plus, {}),
+}
+
+
+def every_learner(name, device):
+    model, tasks, loss = conv_case()
+    model.insert(4, nn.Dropout(0.3))
+    algorithm, switches = EVERY_LEARNER[name]
+    return algorithm(model.to(device), loss=loss, inner_steps=2, inner_lr=0.1, **switches), tasks
+
+
+@pytest.mark.parametrize("name", EVERY_LEARNER)
+def test_a_meta_step_of_every_learner_runs_without_data(name, same_rng):
+    learner, tasks = every_learner(name, "meta")
+    tasks = tasks.to("meta")
+    optimiser = torch.optim.SGD(learner.meta_parameters().values(), lr=0.1)
+    assert learner.meta_backward(tasks).device.type == "meta"
+    optimiser.step()
+    for value in [*learner.state_dict().values(), *(p.grad for p in learner.parameters() if p.grad is not None)]:
+        assert value.device.type == "meta"
+    assert mamlkit.evaluate(learner, tasks, steps=3).losses.device.type == "meta"
+
+
+@pytest.mark.parametrize("part", mamlkit.TaskBatch._fields)
+@pytest.mark.parametrize("name", EVERY_LEARNER)
+def test_images_and_labels_on_another_device_are_noticed(name, part):
+    learner, tasks = every_learner(name, "meta")
+    with pytest.raises((RuntimeError, ValueError, NotImplementedError)):
+        learner.meta_backward(tasks.to("meta")._replace(**{part: getattr(tasks, part)}))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in EVERY_LEARNER if name.endswith(("sgd", "tensor", "step", "parameter"))]
+)
+def test_rates_on_another_device_are_noticed(name):
+    """Those of one number too, which torch takes from any device."""
+    learner, tasks = every_learner(name, "meta")
+    assert {rate.device.type for rate in learner.step_sizes.alpha.values()} == {"meta"}
+    key = next(iter(learner.step_sizes._alpha))
+    rate = learner.step_sizes._alpha[key]
+    learner.step_sizes._alpha[key] = nn.Parameter(torch.full(rate.shape, 0.1))
+    tasks = tasks.to("meta")
+    with pytest.raises((RuntimeError, ValueError, NotImplementedError)):
+        learner.meta_backward(tasks)
