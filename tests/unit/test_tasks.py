@@ -113,3 +113,11 @@ def test_to_moves_every_tensor():
     batch = stream().batch(0).to("meta")
     assert isinstance(batch, mamlkit.TaskBatch)
     assert {part.device.type for part in batch} == {"meta"}
+
+
+def test_prefetched_batches_are_those_of_the_stream():
+    stream = mamlkit.TaskStream(mamlkit.Sinusoids(shots=2, queries=3), meta_batch=4, seed=7, start=5)
+    expected = [stream.batch(number) for number in range(5, 8)]
+    for batch, plain in zip(mamlkit.prefetched(stream), expected, strict=False):
+        assert isinstance(batch, mamlkit.TaskBatch)
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(batch, plain, strict=True))
