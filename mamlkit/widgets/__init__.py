@@ -3,7 +3,16 @@
 Each figure stands in its own module next to the plain torch functions that compute the same numbers by autograd.
 """
 
+from mamlkit.widgets.curvature import Curvature, curvature_arrows
 from mamlkit.widgets.sinusoids import ThreeStarts, three_starts
 from mamlkit.widgets.two_tasks import TwoTasks, two_task_arrows, two_task_losses
 
-__all__ = ["ThreeStarts", "TwoTasks", "three_starts", "two_task_arrows", "two_task_losses"]
+__all__ = [
+    "Curvature",
+    "ThreeStarts",
+    "TwoTasks",
+    "curvature_arrows",
+    "three_starts",
+    "two_task_arrows",
+    "two_task_losses",
+]

@@ -1,0 +1,163 @@
+"""Checks of chapter 4, dropping the Hessian. Each compares with the truth, then with the typical mistakes, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad
+
+from mamlkit.checking.chapter_03 import _case, _hessian, _judge, _normal, _problem
+
+__all__ = ["check_angle", "check_dropped", "check_fomaml", "check_reptile"]
+
+Loss = Callable[[Tensor], Tensor]
+
+
+def check_angle(answer: Callable[..., Any]) -> None:
+    """Exercise 4.1, the angle between MAML's and FOMAML's gradients on a quadratic.
+
+    Args:
+        answer: ``angle(h, g, alpha, K)``, curvatures ``(n,)`` and query gradient ``(n,)`` in, degrees out.
+    """
+    cases = []
+    for h, g, alpha, K in (
+        ([0.5, 4.0], [1.0, 2.0], 0.1, 3),
+        ([1.0, 12.0], [1.5, -1.0], 0.15, 1),
+        ([2.0, 0.3, 6.0], [0.4, 1.0, -0.7], 0.1, 4),
+    ):
+        curvatures, gradient = (torch.tensor(x, dtype=torch.float64) for x in (h, g))  # (n,) each
+        factors = (1 - alpha * curvatures) ** K  # (n,)
+
+        def turned(by: Tensor, gradient: Tensor = gradient) -> Tensor:
+            return _degrees(by * gradient, gradient)
+
+        truth = turned(factors)
+        mistakes = {
+            "This is in radians: degrees are wanted.": torch.deg2rad(truth),
+            "This is the cosine: the angle is its arccosine, in degrees.": torch.cos(torch.deg2rad(truth)),
+            "The factor is there once; each of the K steps contributes one.": turned(1 - alpha * curvatures),
+            "K times the factor is not the factor K times: take the power.": turned(1 - K * alpha * curvatures),
+            "The step size alpha is missing in the factors.": turned((1 - curvatures) ** K),
+            "The sign of alpha h is wrong in the factor: it is 1 - alpha h.": turned((1 + alpha * curvatures) ** K),
+            "The factors alone are compared; they multiply the query gradient g.": _degrees(factors, gradient),
+            "The identity is missing in the factor: it is 1 - alpha h, not alpha h.": turned((alpha * curvatures) ** K),
+            "This is the angle's complement: check sine and cosine.": 90 - truth,
+            "This is 180 degrees minus the angle: one of the two vectors has the wrong sign.": 180 - truth,
+        }  # fmt: skip
+        cases.append(_case((curvatures, gradient, alpha, K), truth, mistakes))
+    _judge("4.1", answer, cases, "Unequal factors turn the gradient; equal ones would only change its length.")
+
+
+def check_fomaml(answer: Callable[..., Any]) -> None:
+    """Exercise 4.2, the first-order gradient of one task.
+
+    Args:
+        answer: ``fomaml_gradient(support_loss, query_loss, theta, alpha, K)``, with ``theta`` ``(n,)``, giving ``(n,)``.
+    """
+    cases = []
+    for alpha, K in ((0.2, 4), (0.3, 2), (0.1, 1)):
+        support, query, path = _problem(alpha, K, seed=K)
+        truth = grad(query)(path[-1])
+        second = truth
+        for point in reversed(path[:-1]):
+            second = second - alpha * _hessian(support)(point) @ second
+        mistakes = {
+            "This is MAML's gradient, with all factors: leave them out, for instance by create_graph=False.": second,
+            "The query gradient is taken at theta; it belongs at the adapted weights theta^(K).": grad(query)(path[0]),
+            "This is the support gradient at theta^(K); the query loss judges the adapted weights.": grad(support)(path[-1]),
+            "This is theta minus theta^(K): Reptile's direction, without the query set.": path[0] - path[-1],
+            "One inner step is missing: the query gradient is taken at theta^(K-1).": grad(query)(path[-2]),
+            "The inner steps are taken on the query loss: they belong on the support loss.":
+                _after(query, query, path[0], alpha, K),
+            "The inner steps go uphill: subtract alpha times the gradient.": _after(support, query, path[0], -alpha, K),
+            "The sign is wrong: give the gradient itself, the optimiser walks against it.": -truth,
+            "These are the adapted weights; the gradient of the query loss there is wanted.": path[-1],
+            "This is the query loss, not its gradient.": query(path[-1]),
+        }  # fmt: skip
+        cases.append(_case((support, query, path[0].clone(), alpha, K), truth, mistakes))
+    _judge("4.2", answer, cases, "The query gradient at the adapted weights, and no factor.")
+
+
+def check_reptile(answer: Callable[..., Any]) -> None:
+    """Exercise 4.3, Reptile's direction for a meta-batch.
+
+    Args:
+        answer: ``reptile_gradient(support_losses, theta, alpha, K)``, with a tuple of losses and ``theta`` ``(n,)``, giving
+            ``(n,)``: what goes into ``.grad``.
+    """
+    cases = []
+    for alpha, K in ((0.2, 3), (0.1, 2), (0.3, 1)):
+        losses: list[Loss] = [_problem(alpha, K, seed=seed)[0] for seed in (1, 2, 3)]
+        theta = _normal(3, seed=70 + K)
+        ends = torch.stack([_adapted(loss, theta, alpha, K) for loss in losses])  # (tasks, n)
+        moves = theta - ends  # (tasks, n)
+        truth = moves.mean(0)
+        chained, start = [], theta
+        for loss in losses:
+            end = _adapted(loss, start, alpha, K)
+            chained.append(start - end)
+            start = end
+        mistakes = {
+            "The sign is wrong: .grad is theta - theta^(K), since the optimiser subtracts it.": -truth,
+            "This is the sum over the tasks; the meta-batch takes their mean.": moves.sum(0),
+            "Each task starts where the task before it ended; every task starts from the same theta.":
+                torch.stack(chained).mean(0),
+            "Each task starts where the task before it ended, and the moves are added up: every task starts from the same theta.":
+                torch.stack(chained).sum(0),
+            "Only the last task counts; take the mean over all.": moves[-1],
+            "Only the first task counts; take the mean over all.": moves[0],
+            "This is the mean of the adapted weights; the direction is theta minus it.": ends.mean(0),
+            "This is divided by alpha; here the plain difference is wanted.": truth / alpha,
+            "This is divided by alpha K; here the plain difference is wanted.": truth / (alpha * K),
+            "This is divided by K; here the plain difference is wanted.": truth / K,
+            "This is the gradient at theta, averaged over tasks: ordinary training, without inner steps.":
+                torch.stack([grad(loss)(theta) for loss in losses]).mean(0),
+            "Only one inner step was taken; there are K.":
+                torch.stack([theta - _adapted(loss, theta, alpha, 1) for loss in losses]).mean(0),
+        }  # fmt: skip
+        cases.append(_case((tuple(losses), theta.clone(), alpha, K), truth, mistakes))
+    _judge("4.3", answer, cases, "The mean of the moves, each from the same theta.")
+
+
+def check_dropped(answer: Callable[..., Any]) -> None:
+    """Exercise 4.4, what FOMAML leaves out of MAML's gradient with one inner step.
+
+    Args:
+        answer: ``dropped(support_loss, query_loss, theta, alpha)``, with ``theta`` ``(n,)``, giving ``(n,)``.
+    """
+    cases = []
+    for alpha, seed in ((0.2, 1), (0.3, 2), (0.1, 5)):
+        support, query, path = _problem(alpha, 1, seed=seed)
+        g, matrix = grad(query)(path[1]), _hessian(support)(path[0])
+        truth = -alpha * matrix @ g
+        mistakes = {
+            "The sign is wrong: MAML's gradient minus FOMAML's is -alpha H g.": -truth,
+            "The step size alpha is missing.": truth / alpha,
+            "This is MAML's whole gradient; take FOMAML's away from it.": g + truth,
+            "This is FOMAML's gradient: the part that is kept.": g,
+            "The query gradient is taken at theta; it belongs at the adapted weights.": -alpha * matrix @ grad(query)(path[0]),
+            "The Hessian is that of the query loss; the inner step is on the support loss.":
+                -alpha * _hessian(query)(path[0]) @ g,
+            "The Hessian is taken at the adapted weights; the step starts at theta.": -alpha * _hessian(support)(path[1]) @ g,
+            "The vector is the support gradient; it is the query gradient at the adapted weights.":
+                -alpha * matrix @ grad(support)(path[0]),
+        }  # fmt: skip
+        cases.append(_case((support, query, path[0].clone(), alpha), truth, mistakes))
+    _judge("4.4", answer, cases, "It vanishes with alpha, and where the query gradient meets no curvature.")
+
+
+def _degrees(u: Tensor, v: Tensor) -> Tensor:
+    return torch.rad2deg(torch.arccos((u @ v / (u.norm() * v.norm())).clamp(-1, 1)))  # ()
+
+
+def _adapted(loss: Loss, theta: Tensor, alpha: float, K: int) -> Tensor:
+    for _ in range(K):
+        theta = theta - alpha * grad(loss)(theta)  # (n,)
+    return theta
+
+
+def _after(inner: Loss, outer: Loss, theta: Tensor, alpha: float, K: int) -> Tensor:
+    return grad(outer)(_adapted(inner, theta, alpha, K))
