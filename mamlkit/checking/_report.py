@@ -45,6 +45,8 @@ def attempt(exercise: str, function: Callable[..., Any], *arguments: Any) -> tup
 
 def as_tensor(value: Any) -> Tensor | None:
     """A number, list, array or tensor of any dtype and device as float64 on the CPU; ``None`` where that cannot be done."""
+    if isinstance(value, (list, tuple)):  # torch warns of tensors with a graph in a list
+        value = [item.detach() if isinstance(item, Tensor) else item for item in value]
     try:
         tensor = value.detach() if isinstance(value, Tensor) else torch.as_tensor(value)
         return tensor.to(device="cpu", dtype=torch.float64)

@@ -91,8 +91,7 @@ def main() -> None:
             "outer_steps": options.outer_steps,
             "meta_batch": META_BATCH,
             "shots": SHOTS,
-            "inner_steps": INNER_STEPS,
-            "inner_lr": INNER_LR,
+            **({"inner_steps": INNER_STEPS, "inner_lr": INNER_LR} if name == "sinusoid-maml" else {}),
             "outer_lr": OUTER_LR,
             "versions": {"mamlkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
         }

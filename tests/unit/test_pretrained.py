@@ -46,10 +46,10 @@ def test_were_made_with_the_settings_of_the_paper(name):
         "outer_steps": 70_000,
         "meta_batch": 25,
         "shots": 10,
-        "inner_steps": 1,
-        "inner_lr": 0.01,
         "outer_lr": 1e-3,
     }
+    if name == "sinusoid-maml":  # the other has no inner loop
+        settings |= {"inner_steps": 1, "inner_lr": 0.01}
     assert {key: record[key] for key in settings} == settings
     words = shlex.split(record["command"])
     assert words[:3] == ["python", "-m", "mamlkit.recipes.sinusoids"] and words[2] == recipe.__name__
