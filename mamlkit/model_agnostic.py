@@ -84,7 +84,8 @@ class ModelAgnosticMetaLearning:
     ) -> float:
         """One step of the outer loop on a meta-batch.
 
-        Each argument is a tensor with a leading task axis or a list with one tensor a task.
+        Annealed parts of MAML++ count in epochs: ``train_maml`` moves them on; with a loop of your own set
+        ``system.learner.epoch``. Each argument is a tensor with a leading task axis or a list with one tensor a task.
 
         Args:
             support_data: ``(tasks, support, *input)``, floating point.

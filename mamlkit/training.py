@@ -2,7 +2,9 @@
 
     fit(learner, glyphs("train", queries=1), options=TrainingOptions(epochs=5), validation=glyphs("validation"), folder="runs/a")
 
-Under ``torchrun`` every process takes its share of each meta-batch and the meta-gradients are averaged: the run is the same.
+Under ``torchrun`` every process takes its share of each meta-batch and the meta-gradients are averaged: the parameters are the
+same as in one process, up to rounding. Running statistics of batch norm, where a learner collects them, are averaged over the
+processes as well; one process alone adds its tasks one after the other instead, so these differ a little.
 """
 
 from __future__ import annotations
@@ -269,6 +271,9 @@ class _Run:
         """Go on from the newest whole checkpoint."""
         assert self.folder is not None
         newest = latest_checkpoint(self.folder)
+        if self.writes:  # what a kill in the middle of a write has left
+            for stale in (*self.folder.glob("*.tmp"), *self.folder.parent.glob("*.tmp")):
+                stale.unlink(missing_ok=True)
         if newest is None:
             if any(self.folder.glob("step-*.json")):  # written last, so no kill explains it
                 raise ValueError(f"expected a whole checkpoint in {self.folder}, got damaged ones only")

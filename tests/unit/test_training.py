@@ -287,3 +287,12 @@ def test_training_leaves_the_global_random_state(same_rng, tmp_path):
         model = nn.Sequential(nn.Linear(1, 4), nn.Dropout(0.5), nn.Linear(4, 1))
     learner = mamlkit.maml(model, loss=F.mse_loss, inner_steps=2)
     mamlkit.fit(learner, TASKS, options=SMALL, validation=TASKS, folder=tmp_path)
+
+
+def test_resuming_sweeps_up_what_a_kill_has_left(tmp_path):
+    mamlkit.fit(learner_for(), TASKS, options=SMALL, folder=tmp_path)
+    half_written = [tmp_path / "checkpoints" / "abc.tmp", tmp_path / "def.tmp"]
+    for path in half_written:
+        path.write_bytes(b"half")
+    mamlkit.fit(learner_for(), TASKS, options=SMALL, folder=tmp_path, resume=True)
+    assert not any(path.exists() for path in half_written)
