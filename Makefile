@@ -17,8 +17,8 @@ help:
 
 setup: $(READY)
 
-$(READY): requirements.txt pyproject.toml tools/make_venv.sh
-	@PYTHON="$(PYTHON)" sh tools/make_venv.sh $(VENV)
+$(READY): requirements.txt pyproject.toml .ci/make_venv.sh
+	@PYTHON="$(PYTHON)" sh .ci/make_venv.sh $(VENV)
 	@touch $(READY)
 
 # A failed build forgets what it has read, or the next one would not warn again.

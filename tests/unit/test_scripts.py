@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def make(tmp_path):
     """`make book` in a copy without a virtual environment, with an interpreter that answers as it is told to."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "tools").mkdir()
-    shutil.copy(ROOT / "tools" / "make_venv.sh", tmp_path / "tools")
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "make_venv.sh", tmp_path / ".ci")
     for name in ("requirements.txt", "pyproject.toml"):
         (tmp_path / name).touch()
 
