@@ -57,6 +57,7 @@ def build_page(folder, cells):
         name: str(ROOT / path) for name, path in sphinx["local_extensions"].items() if name != "api_reference"
     }
     sphinx["config"]["html_static_path"] = [str(ROOT / path) for path in sphinx["config"]["html_static_path"]]
+    sphinx["config"]["html_favicon"] = str(ROOT / sphinx["config"]["html_favicon"])
     (folder / "_config.yml").write_text(yaml.safe_dump(config))
     (folder / "_toc.yml").write_text("format: jb-book\nroot: page\n")
     command = [Path(sys.executable).with_name("jupyter-book"), "build", str(folder), "-W", "--keep-going", "-q"]
