@@ -1,7 +1,7 @@
 // Figure of chapter 4: one quadratic task. Along each axis the meta-gradient is the query gradient times (1 - alpha h)^K.
 
 const X_RANGE = [-2.4, 2.8];
-const Y_RANGE = [-1.9, 2.1];
+const Y_RANGE = [-1.9, 2.6];
 const LEVELS = [1, 2, 3, 4, 5, 6].map((i) => (0.6 * i) ** 2);
 const ARROWS = {
   maml: { letter: "M", name: "MAML", width: 5.5, dash: null },
@@ -48,6 +48,9 @@ function render({ model, el }) {
     slider(model, "alpha", "step size α", { min: 0.01, max: 0.3, step: 0.01, digits: 2, save }),
     slider(model, "inner_steps", "inner steps K", { min: 1, max: 10, step: 1, save }),
   ];
+  // A label that holds an output names the output: the inputs need names of their own.
+  const names = ["curvature h1", "curvature h2", "step size alpha", "inner steps K"];
+  sliders.forEach(({ node }, i) => node.querySelector("input").setAttribute("aria-label", names[i]));
   const legend = html("div", { class: "mk-legend" }, ...Object.entries(ARROWS).map(([name, arrow]) =>
     html("span", {}, svg("svg", { width: 40, height: 14, "aria-hidden": "true" }, arrowPath([1, 7], [39, 7], arrow, name)), html("b", {}, arrow.letter), ` ${arrow.name}`)));
   const axisRows = html("tbody");
@@ -93,6 +96,7 @@ function render({ model, el }) {
       ...[-2, -1, 0, 1, 2].map((x) => tickLabel(px([x, Y_RANGE[0]]), [0, 16], x, "middle")),
       ...[-1, 0, 1, 2].map((y) => tickLabel(px([X_RANGE[0], y]), [-6, 4], y, "end")),
       svg("text", { x: box.left + box.width - 2, y: box.top + box.height + 16, "text-anchor": "end", class: "mk-tick" }, "θ₁"),
+      svg("text", { x: 2, y: box.top + 12, class: "mk-tick" }, "θ₂"),
     );
     const [sx, sy] = [box.width / (X_RANGE[1] - X_RANGE[0]), box.height / (Y_RANGE[1] - Y_RANGE[0])];
     const [ox, oy] = px([0, 0]);
@@ -126,7 +130,7 @@ function render({ model, el }) {
 
   // The wedge between the two arrows.
   function wedge([x, y], from, to) {
-    const r = 30;
+    const r = 38;
     const turn = Math.atan2(Math.sin(to - from), Math.cos(to - from));
     const [a, b] = [from, from + turn].map((t) => `${x + r * Math.cos(t)} ${y + r * Math.sin(t)}`);
     return svg("path", { class: "mk-wedge", d: `M${x} ${y}L${a}A${r} ${r} 0 0 ${turn > 0 ? 1 : 0} ${b}Z`, fill: "var(--mk-task-a)", "fill-opacity": 0.25, stroke: "var(--mk-task-a)" });
