@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.func import grad, jacrev
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mamlkit.checking._report import as_tensor, attempt, close, correct, not_attempted, wrong
 
@@ -41,6 +42,9 @@ def check_pencil(answer: Callable[..., Any]) -> None:
         mistakes = {
             "The factor is missing: this is the query gradient at theta^(K), the first-order answer.": last - q,
             "The factor 1 - alpha h is there once; each of the K steps contributes one.": factor * (last - q),
+            "theta^(K) is the end of K steps; here it is that of one.": factor**K * (c + factor * (theta - c) - q),
+            "K is ignored: this is right for one inner step only, in the factor and in theta^(K).": factor
+            * (c + factor * (theta - c) - q),
             "The factor enters K times by multiplication, not by addition: a power, not K times it.": K
             * factor
             * (last - q),
@@ -114,7 +118,15 @@ def check_hvp(answer: Callable[..., Any]) -> None:
             "This is the number g.v, before its gradient is taken.": g @ v,
         }  # fmt: skip
         cases.append(_case((f, theta.clone().requires_grad_(), v), matrix @ v, mistakes))
-    _judge("3.3", answer, cases, "It equals the explicit Hessian times v.")
+    if callable(answer) and _forgets_the_graph(answer, *cases[0].arguments):
+        wrong(
+            "3.3",
+            "The gradient has no graph to differentiate: the first torch.autograd.grad needs create_graph=True.",
+        )
+        return
+    if _judge("3.3", answer, cases, None):
+        built = "It equals the explicit Hessian times v, but you built H: n by n numbers. Two gradients do without."
+        correct("3.3", built if _builds_the_hessian(answer) else "It equals the explicit Hessian times v.")
 
 
 def check_product(answer: Callable[..., Any]) -> None:
@@ -178,6 +190,50 @@ def check_adjoint(answer: Callable[..., Any]) -> None:
         "Both derivatives equal autograd's, with K Hessian-vector products.",
         "By theta all is well. By alpha: ",
     )
+
+
+def _forgets_the_graph(answer: Callable[..., Any], f: Callable[[Tensor], Tensor], theta: Tensor, v: Tensor) -> bool:
+    """Whether the second derivative fails although every value of f had a graph."""
+    graphs = []
+
+    def watched(point: Tensor) -> Tensor:
+        value = f(point)
+        graphs.append(value.requires_grad)
+        return value
+
+    try:
+        answer(watched, theta.detach().clone().requires_grad_(), v.clone())
+    except RuntimeError as error:
+        return "does not require grad" in str(error) and bool(graphs) and all(graphs)
+    except Exception:  # _judge will say which
+        return False
+    return False
+
+
+def _builds_the_hessian(answer: Callable[..., Any], n: int = 40) -> bool:
+    """Whether a right answer makes a tensor of n * n numbers for an f that needs none larger than n."""
+
+    class Largest(TorchDispatchMode):
+        size = 0
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            for value in result if isinstance(result, (tuple, list)) else [result]:
+                if isinstance(value, Tensor):
+                    Largest.size = max(Largest.size, value.numel())
+            return result
+
+    def f(theta: Tensor) -> Tensor:
+        return torch.sin(theta[1:] * theta[:-1]).sum() + (theta**4).sum() / 4
+
+    theta = _normal(n, seed=70).requires_grad_()
+    with warnings.catch_warnings(), Largest():
+        warnings.simplefilter("default")
+        try:
+            answer(f, theta, _normal(n, seed=71))
+        except Exception:  # right on the small cases: not refused for this one
+            return False
+    return Largest.size >= n * n
 
 
 def _judge(exercise: str, answer: Callable[..., Any], cases: Sequence[_Case], why: str | None, where: str = "") -> bool:
@@ -323,6 +379,10 @@ def _by_alpha(
         "The support gradient is taken where the step ends; g_k is at theta^(k), where it starts.":
             -torch.stack([gradients[k + 1] @ adjoints[k + 1] for k in range(steps)]).sum(),
         "There is a factor alpha too many: the derivative of minus alpha g_k by alpha is minus g_k.": -alpha * terms.sum(),
+        "g_k is the gradient of the support loss; here it is the query loss's.":
+            -torch.stack([grad(query)(path[k]) @ adjoints[k + 1] for k in range(steps)]).sum(),
+        "g_k is the gradient of the support loss at theta^(k); here the query gradient at theta^(K) stands in every term.":
+            -torch.stack([adjoints[-1] @ adjoints[k + 1] for k in range(steps)]).sum(),
         "Every support gradient is taken at theta; g_k is at theta^(k).":
             -torch.stack([gradients[0] @ adjoints[k + 1] for k in range(steps)]).sum(),
     }  # fmt: skip

@@ -32,6 +32,16 @@ WRONG = {
     "ex-pencil": [
         (PENCIL.format(factor="1", result="factor * (last - q)"), "The factor is missing"),
         (PENCIL.format(factor="1 - alpha * h", result="factor * (last - q)"), "each of the K steps contributes one"),
+        (
+            "def meta_gradient(theta, c, h, q, alpha, K):\n    factor = 1 - alpha * h\n"
+            "    return factor * (c + factor * (theta - c) - q)",
+            "K is ignored",
+        ),
+        (
+            "def meta_gradient(theta, c, h, q, alpha, K):\n    factor = 1 - alpha * h\n"
+            "    return factor**K * (c + factor * (theta - c) - q)",
+            "the end of K steps",
+        ),
         (PENCIL.format(factor="K * (1 - alpha * h)", result="factor * (last - q)"), "a power"),
         (PENCIL.format(factor="(1 + alpha * h) ** K", result="factor * (last - q)"), "sign of alpha h"),
         (PENCIL.format(factor="(1 - alpha * h) ** K", result="factor * (theta - q)"), "taken at theta"),
@@ -40,7 +50,7 @@ WRONG = {
         (PENCIL.format(factor="1", result="0.5 * (last - q) ** 2"), "not its derivative"),
         (PENCIL.format(factor="1", result="'no idea'"), "A number was expected, this is str"),
         (PENCIL.format(factor="1", result="float('nan')"), "In one test"),
-        (PENCIL.format(factor="1", result="undefined"), "your code raised NameError"),
+        (PENCIL.format(factor="1", result="undefined"), "our code raised NameError"),
     ],
     "ex-blind": [
         ("def blind_step_size(H, v):\n    return (v @ H @ v) / (v @ v)", "This is the eigenvalue"),
@@ -80,7 +90,18 @@ WRONG = {
         (
             "def hvp(f, theta, v):\n    (g,) = torch.autograd.grad(f(theta), theta)\n"
             "    return torch.autograd.grad(g @ v, theta)[0]",
-            "your code raised RuntimeError",
+            "the first torch.autograd.grad needs create_graph=True",
+        ),
+        (
+            "def hvp(f, theta, v):\n    (g,) = torch.autograd.grad(f(theta), theta, retain_graph=True)\n"
+            "    return torch.autograd.grad(g @ v, theta)[0]",
+            "the first torch.autograd.grad needs create_graph=True",
+        ),
+        (
+            "def hvp(f, theta, v):\n    theta = theta.detach()\n"
+            "    (g,) = torch.autograd.grad(f(theta), theta, create_graph=True)\n"
+            "    return torch.autograd.grad(g @ v, theta)[0]",
+            "our code raised RuntimeError",
         ),
     ],
     "ex-product": [
@@ -140,6 +161,16 @@ WRONG = {
         (
             ADJOINT.format(update=UPDATE, by_alpha="by_alpha - g @ last", result="(lam, by_alpha)"),
             "has the query gradient",
+        ),
+        (
+            ADJOINT.format(
+                update=UPDATE, by_alpha="by_alpha - grad(query_loss)(path[k]) @ before", result="(lam, by_alpha)"
+            ),
+            "here it is the query loss's",
+        ),
+        (
+            ADJOINT.format(update=UPDATE, by_alpha="by_alpha - last @ before", result="(lam, by_alpha)"),
+            "stands in every term",
         ),
         (
             ADJOINT.format(update=UPDATE, by_alpha="by_alpha - alpha * g @ before", result="(lam, by_alpha)"),
