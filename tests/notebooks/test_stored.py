@@ -63,6 +63,13 @@ class TestNotebook:
             private = re.search(r"(?:import|from) mamlkit[\w.]*\._(?!_version)|book/|sys\.path", cell.source)
             assert not private, f"cell {cell.id}: {private}"
 
+    def test_no_formula_in_a_summary(self, path):
+        """Pages do not typeset what stands in raw HTML: a reader would see the dollar signs."""
+        for cell in read(path).cells:
+            if cell.cell_type == "markdown":
+                for summary in re.findall(r"<summary>(.*?)</summary>", cell.source, re.DOTALL):
+                    assert "$" not in summary, f"cell {cell.id}: {summary}"
+
     def test_links_to_other_pages_lead_somewhere(self, path):
         for cell in read(path).cells:
             if cell.cell_type == "markdown":
