@@ -129,6 +129,7 @@ function render({ model, el }) {
     },
   });
   const status = liveRegion();
+  const place = html("span", { class: "mk-place", style: "font-variant-numeric: tabular-nums" });
   const lossRows = html("tbody");
   const arrowRows = html("tbody");
   const head = (...names) => html("thead", {}, html("tr", {}, ...names.map((name) => html("th", { scope: "col" }, name))));
@@ -141,6 +142,7 @@ function render({ model, el }) {
     "div", { class: "mk-fig mk-two-tasks", role: "group", "aria-label": "Live figure: two tasks, one initialisation" },
     html("p", { id: helpId }, "Drag θ, or select it and press the arrow keys (with Shift: bigger steps), and see where each method would move it."),
     html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
+    html("p", {}, place),
     plot,
     html("fieldset", {}, html("legend", { class: "mk-hidden" }, "Arrows to show"), ...boxes.map((box) => box.node)),
     html("label", {}, metaBox, html("span", {}, "contours of the mean query loss after K steps, in place of the support losses")),
@@ -297,6 +299,7 @@ function render({ model, el }) {
     const text = `(${format(theta[0], 2)}, ${format(theta[1], 2)})`;
     handle.setAttribute("aria-valuenow", theta[0]);
     handle.setAttribute("aria-valuetext", text);
+    place.textContent = `θ = ${text}`;
     sliders.forEach((s) => s.update());
     boxes.forEach(({ name, input }) => (input.checked = show.includes(name)));
     metaBox.checked = model.get("meta_contours");

@@ -166,6 +166,16 @@ def test_live_region_speaks_when_the_reader_rests(http_page):
     assert http_page.locator(".mk-handle").get_attribute("aria-valuetext") == "(−0.20, −1.25)"
 
 
+def test_place_of_theta_can_be_read(http_page):
+    place = http_page.locator(".mk-place")
+    assert place.is_visible()
+    assert place.inner_text() == "θ = (−0.20, −1.30)"
+    http_page.locator(".mk-handle").focus()
+    http_page.keyboard.press("Shift+ArrowRight")
+    assert readout(http_page)["theta"] == pytest.approx([0.05, -1.3])
+    assert place.inner_text() == "θ = (0.05, −1.30)"
+
+
 def test_arrows_can_be_hidden(http_page):
     http_page.get_by_label("FOMAML").uncheck()
     readout(http_page)
