@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from mamlkit.batched_conv4 import each_task
 from mamlkit.learners import Learner
 from mamlkit.meta_gradient import query_outputs
 from mamlkit.tasks import TaskBatch
@@ -150,4 +151,4 @@ def evaluate_ensemble(
 def _task_losses(learner: Learner, outputs: Tensor, targets: Tensor) -> Tensor:
     if learner.engine.unroll is together:  # the loss is known to run under vmap
         return vmap(learner.loss)(outputs, targets)  # (tasks,)
-    return torch.stack([learner.loss(out, y) for out, y in zip(outputs, targets, strict=True)])  # (tasks,)
+    return each_task(learner.loss)(outputs, targets)  # (tasks,)

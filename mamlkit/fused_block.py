@@ -81,7 +81,8 @@ class _ToInput(torch.autograd.Function):
     def forward(ctx: Any, gradient: Tensor, kernel: Tensor, shape: torch.Size, stride: int, groups: int) -> Tensor:
         ctx.save_for_backward(gradient, kernel)
         ctx.layout = stride, groups
-        return _convolution_backward(gradient, gradient.new_empty(shape), kernel, stride, groups, 0)
+        like = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=_layout(gradient))
+        return _convolution_backward(gradient, like, kernel, stride, groups, 0)
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
@@ -172,6 +173,7 @@ class _NormActivateBackward(torch.autograd.Function):
         slope: float,
         eps: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        v = v.contiguous(memory_format=_layout(c))  # two layouts in one operation are ten times slower
         dv = _aten.leaky_relu_backward(v, r, slope, True)  # D v: the sign of r is that of what was activated
         h = dv if chosen is None else _unpooled(dv, c, chosen)
         d_c, d_gamma, d_beta = _aten.native_batch_norm_backward(
@@ -186,7 +188,7 @@ class _NormActivateBackward(torch.autograd.Function):
         if torch.is_grad_enabled():  # a third derivative would be wrong: what follows is no function of autograd's
             raise RuntimeError("expected at most two derivatives of a conv4 block, got create_graph=True in the second")
         dv, c, gamma, mean, s, r, chosen, d_gamma, d_beta = ctx.saved_tensors
-        n = c.numel() // c.shape[1]
+        n, u = c.numel() // c.shape[1], u.contiguous(memory_format=_layout(c))
         a, b = d_beta / n, d_gamma / n  # (channels,), as everything that is not an activation
         # One pass over u and c gives both sums: n d = <u, x> and n bar(u).
         _, sum_ux, sum_u = _aten.native_batch_norm_backward(
@@ -213,6 +215,12 @@ class _NormActivateBackward(torch.autograd.Function):
         else:  # h = S^T D v is zero except where S selects
             d_c.flatten(2).scatter_add_(2, chosen.flatten(2), dv_scaled.flatten(2))
         return d_v, d_c, d_gamma_again, None, None, None, None, None, None
+
+
+def _layout(values: Tensor) -> torch.memory_format:
+    """In which order the entries lie in memory."""
+    last = values.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def _map(channels: Tensor) -> Tensor:

@@ -112,11 +112,11 @@ class Learner(nn.Module):
         self.batch_norm, self.query_statistics = batch_norm, query_statistics
         self.dropout = dropout and any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
         self.seed = expect_at_least("seed", seed, 0)
-        self.engine = choose_engine(engine, model)
+        collects = query_statistics == "running" and bool(batch_norm_layers(model))
+        self.engine = choose_engine(engine, model, general=self.dropout or collects or autocast is not None)
         if self.dropout and self.engine.unroll is together:
             raise ValueError("expected dropout=False or no dropout layers for engine 'all_at_once', got dropout layers")
         self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
-        collects = query_statistics == "running" and bool(batch_norm_layers(model))
         self._support_train = FunctionalModel(model, dropout=self.dropout, autocast=autocast)
         self._query_train = FunctionalModel(model, batch_norm="collect" if collects else "batch", autocast=autocast)
         self._support_eval = FunctionalModel(model, autocast=autocast)

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from mamlkit.batched_conv4 import Conv4, conv4_together
 from mamlkit.functional import Parameters
 from mamlkit.inner_loop import InnerLoop
 from mamlkit.recomputing import Recomputed
@@ -91,17 +92,28 @@ ENGINES: dict[str, Engine] = {
     "all_at_once": Unrolled(together),
     "recomputed": Recomputed(),
 }
+_CONV4 = Unrolled(conv4_together)  # what "all_at_once" is for conv4
 
 
-def choose_engine(name: str, model: nn.Module) -> Engine:
-    """The engine of that name; ``"auto"`` takes ``all_at_once`` where the model is known to be safe under ``vmap``.
+def choose_engine(name: str, model: nn.Module, *, general: bool = False) -> Engine:
+    """The engine of that name; ``"auto"`` takes ``all_at_once`` where it is known to be right.
+
+    That is for ``conv4``, which has a batched version of its own, and for models known to be safe under ``vmap``.
+
+    Args:
+        name: ``"auto"`` or a name in ``ENGINES``.
+        model: what is adapted.
+        general: whether the model is called in ways that ``conv4_together`` does not know: dropout, autocast, running statistics.
 
     Raises:
-        ValueError: for an unknown name, or ``all_at_once`` for a model with batch norm.
+        ValueError: for an unknown name, or ``all_at_once`` for another model with batch norm.
     """
     expect_one_of("engine", name, ("auto", *ENGINES))
+    conv4 = isinstance(model, Conv4) and model.runs_together() and not general
     if name == "auto":
-        name = "all_at_once" if can_run_together(model) else "task_by_task"
+        name = "all_at_once" if conv4 or can_run_together(model) else "task_by_task"
+    if name == "all_at_once" and conv4:
+        return _CONV4
     if name == "all_at_once" and any(isinstance(m, nn.modules.batchnorm._NormBase) for m in model.modules()):
         raise ValueError(
             "expected a model without batch norm or instance norm for engine 'all_at_once', got one with it; use 'task_by_task'"

@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from mamlkit.batched_conv4 import Conv4
 from mamlkit.validation import expect_at_least, expect_one_of
 
 __all__ = ["conv4", "mlp"]
@@ -97,7 +98,7 @@ def conv4(
                 nn.init.xavier_uniform_(layer.weight)
             if isinstance(layer, nn.Linear):
                 nn.init.zeros_(layer.bias)
-    return nn.Sequential(*layers)
+    return Conv4(*layers)
 
 
 class seeded:

@@ -155,6 +155,7 @@ def checked_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, 
             raise ValueError(f"expected loss to give one number, the mean over points, got {_shape_of(value)}")
         return value
 
+    call.__wrapped__ = loss  # type: ignore[attr-defined]
     return call
 
 

@@ -1,0 +1,189 @@
+"""The library's own ``conv4`` for several tasks at once: one grouped convolution instead of one convolution a task.
+
+Each task has weights of its own after the first inner step, so a layer is a different function for every task. A convolution with
+as many groups as tasks is exactly that: task t's images are the channels ``t * channels`` to ``(t + 1) * channels`` of one wide
+image, and group t meets them with task t's kernels. Batch norm and the rest act on each channel alone, so they need no change.
+What it saves is calls: on a few small images a call costs more than its arithmetic. Blocks are those of ``fused_block``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mamlkit.functional import Parameters
+from mamlkit.fused_block import convolution, norm_activate
+from mamlkit.inner_loop import InnerLoop, Loss, descend
+from mamlkit.tasks import TaskBatch
+from mamlkit.unrolling import AdaptedTasks
+
+__all__ = ["Conv4", "conv4_together", "each_task"]
+
+# Pixels that go through one call, over all images of a few tasks: beyond this, calls no longer matter and the cache does.
+PIXELS_TOGETHER = 1 << 15
+_LAYERS = (
+    nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear,
+)  # fmt: skip
+
+
+class Conv4(nn.Sequential):
+    """A sequence of layers that also takes ``(tasks, points, *input)`` where its parameters have an axis for tasks in front.
+
+    Parameters without that axis are shared by all tasks.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs ``(points, ways)``, or ``(tasks, points, ways)``, which has batch norm use the statistics of the batch."""
+        if x.ndim == 5 and (parts := _parts(self)) and all(_uses_the_batch(block.norm) for block in parts.blocks):
+            return _forward(parts, x)
+        return super().forward(x)
+
+    def runs_together(self) -> bool:
+        """Whether the layers are still those that ``conv4`` made, and nothing is hooked in between."""
+        return _parts(self) is not None and not any(
+            hooks
+            for module in self.modules()
+            for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+        )
+
+
+class _Block(NamedTuple):
+    convolution: nn.Conv2d
+    norm: nn.BatchNorm2d
+    slope: float
+    pool: bool
+
+
+class _Parts(NamedTuple):
+    blocks: list[_Block]
+    mean: bool  # over the last map
+    linear: nn.Linear
+
+
+def _parts(model: nn.Sequential) -> _Parts | None:
+    """The layers sorted into blocks, or ``None`` if one of them is not as ``conv4`` makes it."""
+    blocks, layers = [], list(model)
+    if any(type(layer) not in _LAYERS for layer in layers):  # a subclass may do anything
+        return None
+    while block := _block(layers[:4]):
+        blocks.append(block)
+        layers = layers[4 if block.pool else 3 :]
+    mean = bool(layers) and isinstance(layers[0], nn.AdaptiveAvgPool2d) and layers[0].output_size == 1
+    match layers[1:] if mean else layers:
+        case [nn.Flatten(start_dim=1, end_dim=-1), nn.Linear() as linear] if blocks and linear.bias is not None:
+            return _Parts(blocks, mean, linear)
+    return None
+
+
+def _block(layers: list[nn.Module]) -> _Block | None:
+    """The block that these layers begin with."""
+    match layers:
+        case [nn.Conv2d() as first, nn.BatchNorm2d() as norm, nn.ReLU() | nn.LeakyReLU() as activation, *rest]:
+            slope = activation.negative_slope if isinstance(activation, nn.LeakyReLU) else 0.0
+            pool = bool(rest) and isinstance(rest[0], nn.MaxPool2d)
+            shape = first.kernel_size, first.padding, first.dilation, first.groups, first.padding_mode
+            plain = shape == ((3, 3), (1, 1), (1, 1), 1, "zeros") and first.stride in ((1, 1), (2, 2))
+            if pool and _pooling(rest[0]) != _pooling(nn.MaxPool2d(2)):
+                return None
+            if plain and first.bias is None and norm.affine and slope >= 0:
+                return _Block(first, norm, slope, pool)
+    return None
+
+
+def _uses_the_batch(norm: nn.BatchNorm2d) -> bool:
+    return norm.training and norm.running_mean is None
+
+
+def _pooling(pool: nn.Module) -> tuple[object, ...]:
+    return pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode
+
+
+def _forward(parts: _Parts, x: Tensor) -> Tensor:
+    """Outputs ``(tasks, points, ways)`` for ``x`` ``(tasks, points, *input)``."""
+    tasks, points = x.shape[:2]
+
+    def rows(parameter: Tensor, own_axes: int) -> Tensor:
+        each = parameter if parameter.ndim > own_axes else parameter.expand(tasks, *parameter.shape)
+        return each.flatten(0, 1)  # (tasks * filters, ...)
+
+    x = x.transpose(0, 1).flatten(1, 2)  # (points, tasks * channels, height, width)
+    x = x.contiguous(memory_format=torch.channels_last)  # values of one place lie together: faster on CPU and GPU
+    for convolve, norm, slope, pool in parts.blocks:
+        x = convolution(x, rows(convolve.weight, 4), convolve.stride[0], groups=tasks)
+        x = norm_activate(x, rows(norm.weight, 1), rows(norm.bias, 1), pool=pool, slope=slope, eps=norm.eps)
+    if parts.mean:
+        x = x.mean((2, 3), keepdim=True)  # (points, tasks * filters, 1, 1)
+    features = x.reshape(points, tasks, -1).transpose(0, 1)  # (tasks, points, features)
+    weight, bias = parts.linear.weight, parts.linear.bias
+    outputs = features @ weight.mT  # (tasks, points, ways)
+    return outputs + (bias[:, None] if bias.ndim == 2 else bias)
+
+
+def conv4_together(
+    inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_task: int = 0
+) -> Iterator[AdaptedTasks]:
+    """Groups of as many tasks as pay together, for a ``Conv4`` whose batch norm takes the statistics of the batch.
+
+    Args:
+        inner: how a task is adapted; its forwards call a ``Conv4`` without dropout.
+        parameters: where every task starts, by name.
+        tasks: the batch.
+        first_task: not looked at, as nothing is drawn.
+    """
+    size = _together(tasks.support_x)
+    for first in range(0, tasks.num_tasks, size):
+        yield _group(inner, parameters, tasks.select(slice(first, first + size)))
+
+
+def _group(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> AdaptedTasks:
+    losses = each_task(inner.loss)
+
+    def support_loss(current: Parameters, step: int) -> Tensor:
+        return losses(inner.support_forward(current, tasks.support_x, step), tasks.support_y).sum()  # ()
+
+    def query_outputs(step: int) -> Tensor:
+        parts, size = [], _together(tasks.query_x)
+        pieces = {name: value.split(size) for name, value in path[step].items()}
+        for number, x in enumerate(tasks.query_x.split(size)):
+            piece = {name: values[number] for name, values in pieces.items()}
+            parts.append(inner.query_forward(piece, x, max(step - 1, 0)))
+        return torch.cat(parts)  # (tasks, query, ways)
+
+    copies = {name: _copies(value, tasks.num_tasks) for name, value in parameters.items()}
+    path = descend(support_loss, copies, inner.step_sizes, inner.steps, inner.order)
+    return AdaptedTasks(path, query_outputs, lambda outputs: losses(outputs, tasks.query_y))
+
+
+def _copies(parameter: Tensor, tasks: int) -> Tensor:
+    """``(tasks, *shape)``; kernels in the order of memory that their gradients have."""
+    copies = parameter.expand(tasks, *parameter.shape)
+    if parameter.ndim == 4:
+        copies = copies.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    return copies
+
+
+def _together(x: Tensor) -> int:
+    """How many of these tasks ``(tasks, points, channels, height, width)`` go through one call."""
+    return max(1, PIXELS_TOGETHER // (x.shape[1] * x.shape[3] * x.shape[4]))
+
+
+def each_task(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of each task, ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
+
+    def one_after_the_other(outputs: Tensor, targets: Tensor) -> Tensor:
+        return torch.stack([loss(out, y) for out, y in zip(outputs, targets, strict=True)])
+
+    def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+        if labels.dtype != torch.int64:  # probabilities, or a mistake that the loss names
+            return one_after_the_other(outputs, labels)
+        with torch.no_grad():
+            loss(outputs[0], labels[0])  # looks at shapes and types
+        counts = labels != -100  # as in torch: points with this label are left out
+        chosen = outputs.log_softmax(-1).gather(-1, labels.where(counts, 0)[..., None])[..., 0]  # (tasks, points)
+        return -(chosen * counts).sum(1) / counts.sum(1)
+
+    return cross_entropy if getattr(loss, "__wrapped__", loss) is F.cross_entropy else one_after_the_other
