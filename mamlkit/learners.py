@@ -1,7 +1,7 @@
 """Meta-learners: a model, its step sizes, an outer loss and an order of derivative, put together.
 
-A learner is one class, ``Learner``; the algorithms are functions that choose its parts. Its meta-parameters are ordinary
-``nn.Parameter``s, so that any ``torch.optim`` optimiser drives the outer loop:
+A learner is one class, ``Learner``; the algorithms are functions that choose its parts. Each of its meta-parameters is an ordinary
+``nn.Parameter``, so that any ``torch.optim`` optimiser drives the outer loop:
 
     learner = maml(mlp(), loss=F.mse_loss, inner_steps=1, inner_lr=0.01)
     optimiser = torch.optim.Adam(learner.parameters(), lr=1e-3)
@@ -172,7 +172,7 @@ class Learner(nn.Module):
             first_task: number of its first task, when a meta-batch is taken in parts.
 
         Returns:
-            The meta-loss ``()``: the mean over tasks of the weighted query losses (Finn et al., 2017, equation 2).
+            The meta-loss ``()``, the mean over tasks of the weighted query losses (Finn et al., 2017, equation 2).
 
         Raises:
             TypeError, ValueError: if the tensors of the batch do not fit each other.
