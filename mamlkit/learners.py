@@ -1,6 +1,6 @@
 """Meta-learners: a model, its step sizes, an outer loss and an order of derivative, put together.
 
-A learner is one class, ``Learner``; the algorithms are functions that choose its parts. Each of its meta-parameters is an ordinary
+A learner is one class, ``Learner``; the algorithms are functions that choose its parts. Each meta-parameter is an ordinary
 ``nn.Parameter``, so that any ``torch.optim`` optimiser drives the outer loop:
 
     learner = maml(mlp(), loss=F.mse_loss, inner_steps=1, inner_lr=0.01)
