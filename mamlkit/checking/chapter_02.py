@@ -36,13 +36,14 @@ def check_inner_loop(inner_loop: Callable[..., Any]) -> None:
         if not done:
             return
         if isinstance(result, (list, tuple)) and len(result) > 1 and isinstance(result[0], Tensor) and result[0].ndim:
-            return wrong(exercise, f"expected the parameters after the last step alone, got {len(result)} tensors.")
+            return wrong(exercise, f"Expected the parameters after the last step alone, got {len(result)} tensors.")
         answer = _numbers(result)
         if answer is None or answer.numel() != theta.numel():
-            return wrong(exercise, f"expected parameters of shape {tuple(theta.shape)}, got {_shape(result)}.")
+            return wrong(exercise, f"Expected parameters of shape {tuple(theta.shape)}, got {_shape(result)}.")
         if not torch.equal(theta, _theta()):
             return wrong(
-                exercise, "theta itself has moved. Make a new tensor in each step: other tasks start from theta."
+                exercise,
+                "The tensor theta itself has moved. Make a new tensor in each step: other tasks start from theta.",
             )
         truth = _descend(theta, _support_loss, steps, alpha)[-1]
         if not close(answer, truth.detach()):
@@ -70,13 +71,14 @@ def check_outer_objective(outer_objective: Callable[..., Any]) -> None:
         return
     if not torch.equal(theta, _theta()):
         return wrong(
-            exercise, "theta itself has moved. Every task must start from theta: make a new tensor in the inner step."
+            exercise,
+            "The tensor theta itself has moved. Every task must start from theta: make a new tensor in the inner step.",
         )
     if isinstance(result, (list, tuple)):
-        return wrong(exercise, f"expected one number, the mean over tasks, got {len(result)}.")
+        return wrong(exercise, f"Expected one number, the mean over tasks, got {len(result)}.")
     answer = as_tensor(result)
     if answer is None or answer.numel() != 1:
-        return wrong(exercise, f"expected one number, the mean over tasks, got {_shape(result)}.")
+        return wrong(exercise, f"Expected one number, the mean over tasks, got {_shape(result)}.")
     truth = _objective(theta, tasks, alpha)
     if not close(answer, truth.detach()):
         return wrong(exercise, _why_other_objective(answer, theta, tasks, alpha))
@@ -99,37 +101,41 @@ def check_query_losses(query_losses: Callable[..., Any]) -> None:
     if not done:
         return
     if not torch.equal(theta, _theta()):
-        return wrong(exercise, "theta itself has moved. Make a new tensor in each step: other tasks start from theta.")
+        return wrong(
+            exercise, "The tensor theta itself has moved. Make a new tensor in each step: other tasks start from theta."
+        )
     answer = _numbers(result)
     if answer is None:
-        return wrong(exercise, f"expected {steps} numbers, got {_shape(result)}.")
+        return wrong(exercise, f"Expected {steps} numbers, got {_shape(result)}.")
     path = _descend(theta, _support_loss, steps, alpha)
     query = torch.stack([_query_loss(point) for point in path]).detach()  # (steps + 1,)
     support = torch.stack([_support_loss(point) for point in path]).detach()  # (steps + 1,)
     if close(answer, query[1:]):
-        return correct(exercise, f"{steps} losses, the first after one step. Chapter 7 trains on all of them.")
+        return correct(
+            exercise, f"{steps} losses, the first after one step. A later chapter (planned) trains on all of them."
+        )
     if answer.numel() == 1 and close(answer, query[-1]):
-        return wrong(exercise, f"that is the loss after the last step alone; keep all {steps}.")
+        return wrong(exercise, f"That is the loss after the last step alone; keep all {steps}.")
     if answer.numel() == 1 and close(answer, query[1:].mean()):
-        return wrong(exercise, f"that is the mean of the losses; return all {steps}, do not average them.")
+        return wrong(exercise, f"That is the mean of the losses; return all {steps}, do not average them.")
     if close(answer, query):
-        return wrong(exercise, f"that is {steps + 1} losses: the first is from before any step. Leave it out.")
+        return wrong(exercise, f"That is {steps + 1} losses: the first is from before any step. Leave it out.")
     if close(answer, query[:-1]):
-        return wrong(exercise, "each loss is taken before its step. Move first, then look at the query set.")
+        return wrong(exercise, "Each loss is taken before its step. Move first, then look at the query set.")
     if any(close(answer, losses) for losses in (support, support[1:], support[:-1])):
-        return wrong(exercise, "these are support losses. The steps use the support loss, the grades the query loss.")
+        return wrong(exercise, "These are support losses. The steps use the support loss, the grades the query loss.")
     adapted_on_query = _descend(theta, _query_loss, steps, alpha)
     if close(answer, torch.stack([_query_loss(point) for point in adapted_on_query[1:]]).detach()):
         return wrong(
-            exercise, "the steps follow the query loss: the learner sees the answers. Adapt on the support loss."
+            exercise, "The steps follow the query loss: the learner sees the answers. Adapt on the support loss."
         )
     if answer.numel() != steps:
-        return wrong(exercise, f"expected {steps} losses, one after each step, got {answer.numel()}.")
+        return wrong(exercise, f"Expected {steps} losses, one after each step, got {answer.numel()}.")
     if close(answer.flip(0), query[1:]):
-        return wrong(exercise, "the losses are right, but in reverse order.")
+        return wrong(exercise, "The losses are right, but in reverse order.")
     right = [close(a, b) for a, b in zip(answer.flatten(), query[1:], strict=True)]
     where = right.index(False) + 1
-    wrong(exercise, f"the loss after step {where} should be {query[where]:.4f}, got {answer.flatten()[where - 1]:.4f}.")
+    wrong(exercise, f"The loss after step {where} should be {query[where]:.4f}, got {answer.flatten()[where - 1]:.4f}.")
 
 
 def check_wrong_lines(wrong_lines: Mapping[str, Any]) -> None:
@@ -140,17 +146,17 @@ def check_wrong_lines(wrong_lines: Mapping[str, Any]) -> None:
     """
     exercise, right = "2.4", {"A": 3, "B": 4, "C": 2}
     if not isinstance(wrong_lines, Mapping):
-        return wrong(exercise, 'expected a dict such as {"A": 1, "B": 1, "C": 1}.')
+        return wrong(exercise, 'Expected a dict such as {"A": 1, "B": 1, "C": 1}.')
     given = {box: _line(wrong_lines.get(box)) for box in right}
     if all(line is None for line in given.values()):
         return not_attempted(exercise)
     for box, line in given.items():
         if line is None:
-            return wrong(exercise, f"box {box} has no answer yet; expected the number of a line, 1 to 5.")
+            return wrong(exercise, f"Box {box} has no answer yet; expected the number of a line, 1 to 5.")
         if line not in _LINES:
-            return wrong(exercise, f"box {box} has lines 1 to 5, got {line}.")
+            return wrong(exercise, f"Box {box} has lines 1 to 5, got {line}.")
         if line != right[box]:
-            return wrong(exercise, f"in box {box} line {line} is as it should be: {_LINES[line]}")
+            return wrong(exercise, f"In box {box} line {line} is as it should be: {_LINES[line]}")
     correct(
         exercise,
         "A takes every gradient at the start, B grades on the points it adapted on, C starts tasks from moved parameters.",
@@ -168,24 +174,24 @@ def check_episode(images: Mapping[str, Any]) -> None:
     way, shot, queries, tasks, steps = 5, 1, 15, 4, 5
     support, query = way * shot, way * queries
     if not isinstance(images, Mapping):
-        return wrong(exercise, 'expected a dict with the keys "support", "query" and "forward".')
+        return wrong(exercise, 'Expected a dict with the keys "support", "query" and "forward".')
     right = {"support": support, "query": query, "forward": tasks * (steps * support + query)}
     hints: dict[str, dict[int, str]] = {
         "support": {
             shot: "1 is the number of each class; a task has 5 classes.",
-            tasks * support: "that counts all 4 tasks; one task is asked for.",
-            steps * support: "that counts every inner step; the question is how many different images there are.",
+            tasks * support: "That counts all 4 tasks; one task is asked for.",
+            steps * support: "That counts every inner step; the question is how many different images there are.",
         },
         "query": {
             queries: "15 is the number of each class; a task has 5 classes.",
-            tasks * query: "that counts all 4 tasks; one task is asked for.",
-            support + query: "that counts the support images as well.",
+            tasks * query: "That counts all 4 tasks; one task is asked for.",
+            support + query: "That counts the support images as well.",
         },
         "forward": {
-            tasks * (support + query): "the support images go through once for each of the 5 inner steps.",
-            steps * support + query: "that is one task, or one of the two sets; count both sets of all 4 tasks.",
-            tasks * steps * (support + query): "the query images go through once only, after the last step.",
-            tasks * ((steps + 1) * support + query): "the support loss is not needed after the last step.",
+            tasks * (support + query): "The support images go through once for each of the 5 inner steps.",
+            steps * support + query: "That is one task, or one of the two sets; count both sets of all 4 tasks.",
+            tasks * steps * (support + query): "The query images go through once only, after the last step.",
+            tasks * ((steps + 1) * support + query): "The support loss is not needed after the last step.",
         },
     }
     if all(images.get(key) is None for key in right):
@@ -195,7 +201,7 @@ def check_episode(images: Mapping[str, Any]) -> None:
         if answer is None or answer.numel() != 1:
             return wrong(exercise, f'"{key}" has no answer yet; expected a whole number.')
         if answer.item() != truth:
-            hint = next((text for value, text in hints[key].items() if value == answer.item()), "count again.")
+            hint = next((text for value, text in hints[key].items() if value == answer.item()), "Count again.")
             return wrong(exercise, f'"{key}": {hint}')
     correct(
         exercise, "80 images a task, but 400 forward passes of an image an outer step: each inner step looks again."
@@ -261,50 +267,50 @@ def _why_other_parameters(answer: Tensor, steps: int, alpha: float) -> str:
     theta = _theta()
     start, *others = (point.detach() for point in _descend(theta, _support_loss, steps + 1, alpha))
     if close(answer, start):
-        return "the parameters have not moved from theta."
+        return "The parameters have not moved from theta."
     if close(answer, _descend(theta, _support_loss, steps, alpha, sign=1)[-1].detach()):
-        return "the steps go uphill: subtract alpha times the gradient."
+        return "The steps go uphill: subtract alpha times the gradient."
     (gradient,) = torch.autograd.grad(_support_loss(theta), theta)
     if steps > 1 and close(answer, start - steps * alpha * gradient):
-        return "every gradient is taken at theta. Take it where the step before has arrived."
+        return "Every gradient is taken at theta. Take it where the step before has arrived."
     if close(answer, start - steps * gradient) or close(answer, start - gradient):
-        return "the step size alpha is missing."
+        return "The step size alpha is missing."
     if close(answer, gradient):
-        return "that is the gradient; the answer is where it leads: theta minus alpha times the gradient."
+        return "That is the gradient; the answer is where it leads: theta minus alpha times the gradient."
     for number, point in enumerate(others, start=1):
         if number != steps and close(answer, point):
-            return f"asked for {steps} steps, you took {number}."
-    return f"after {steps} step(s) of {alpha} the parameters are not where gradient descent leads."
+            return f"Asked for {steps} steps, you took {number}."
+    return f"After {steps} step(s) of {alpha} the parameters are not where gradient descent leads."
 
 
 def _why_other_objective(answer: Tensor, theta: Tensor, tasks: TaskBatch, alpha: float) -> str:
     truth = _objective(theta, tasks, alpha).detach()
     if close(answer, truth * tasks.num_tasks):
-        return "that is the sum over tasks; the objective is their mean."
+        return "That is the sum over tasks; the objective is their mean."
     rows = list(zip(*tasks, strict=True))
     if close(answer, torch.stack([_line_loss(theta, qx, qy) for _, _, qx, qy in rows]).mean().detach()):
-        return "that is the query loss at theta itself: the tasks were not adapted."
+        return "That is the query loss at theta itself: the tasks were not adapted."
     adapted = [_adapted(theta, sx, sy, alpha) for sx, sy, _, _ in rows]
     on_support = [_line_loss(point, sx, sy) for point, (sx, sy, _, _) in zip(adapted, rows, strict=True)]
     if close(answer, torch.stack(on_support).mean().detach()):
-        return "that is the support loss after adaptation; the grade is the query loss."
+        return "That is the support loss after adaptation; the grade is the query loss."
     if close(answer, torch.stack(on_support).sum().detach()):
-        return "that is the sum of the support losses; the objective is the mean of the query losses."
+        return "That is the sum of the support losses; the objective is the mean of the query losses."
     on_query = [_line_loss(_adapted(theta, qx, qy, alpha), qx, qy) for _, _, qx, qy in rows]
     if close(answer, torch.stack(on_query).mean().detach()):
-        return "the inner step used the query set: the learner sees the answers. Adapt on the support set."
+        return "The inner step used the query set: the learner sees the answers. Adapt on the support set."
     if close(answer, _objective(theta, tasks, alpha, sign=1).detach()):
-        return "the inner step goes uphill: subtract alpha times the gradient."
+        return "The inner step goes uphill: subtract alpha times the gradient."
     moved, chained = theta, []
     for sx, sy, qx, qy in rows:
         moved = _adapted(moved, sx, sy, alpha)
         chained.append(_line_loss(moved, qx, qy))
     if close(answer, torch.stack(chained).mean().detach()) or close(answer, torch.stack(chained).sum().detach()):
-        return "later tasks start from parameters that earlier tasks have moved. Start every task from theta."
+        return "Later tasks start from parameters that earlier tasks have moved. Start every task from theta."
     last = _line_loss(adapted[-1], *rows[-1][2:])
     if close(answer, last.detach()) or close(answer, last.detach() / tasks.num_tasks):
-        return "only the last task counts; keep the query loss of every task."
-    return f"expected {truth.item():.4f} for the tasks of this check, got {answer.item():.4f}."
+        return "Only the last task counts; keep the query loss of every task."
+    return f"Expected {truth.item():.4f} for the tasks of this check, got {answer.item():.4f}."
 
 
 def _gradient_flaw(result: Any, theta: Tensor, truth: Tensor, first_order: Tensor) -> str | None:
@@ -312,7 +318,7 @@ def _gradient_flaw(result: Any, theta: Tensor, truth: Tensor, first_order: Tenso
     weights = torch.arange(1.0, truth.numel() + 1, dtype=torch.float64)  # (entries,), so that no two entries can swap
     expected, shortened = (torch.autograd.grad(value.flatten() @ weights, theta)[0] for value in (truth, first_order))
     no_graph = (
-        "the number is right, but it cannot be differentiated with respect to theta: the outer loop could not learn. "
+        "The number is right, but it cannot be differentiated with respect to theta: the outer loop could not learn. "
     )
     if isinstance(result, (list, tuple)) and all(isinstance(part, Tensor) for part in result):
         result = torch.stack(list(result))
@@ -327,8 +333,8 @@ def _gradient_flaw(result: Any, theta: Tensor, truth: Tensor, first_order: Tenso
     if close(gradient, expected):
         return None
     if close(gradient, shortened):
-        return "the value is right, its gradient is the first-order one: the inner gradient is a constant. Use create_graph=True."
-    return "the value is right, but its gradient with respect to theta is not."
+        return "The value is right, its gradient is the first-order one: the inner gradient is a constant. Use create_graph=True."
+    return "The value is right, but its gradient with respect to theta is not."
 
 
 def _numbers(result: Any) -> Tensor | None:
