@@ -35,10 +35,12 @@ def check_sample(answer: Callable[..., Any]) -> None:
     for name, tensor in (("x", x), ("y", y)):
         if tensor.shape != (num_tasks, points, 1):
             expected = (num_tasks, points, 1)
-            return wrong("1.1", f"{name} should have shape {expected}, tasks first; it has {tuple(tensor.shape)}.")
+            return wrong("1.1", f"Your {name} should have shape {expected}, tasks first; it has {tuple(tensor.shape)}.")
         if not tensor.isfinite().all():
-            return wrong("1.1", f"{name} holds values that are not finite.")
-    problem = _inputs_problem(x) or _curves_problem(x, y)
+            return wrong("1.1", f"Your {name} holds values that are not finite.")
+    if _inputs_problem(x) and not _inputs_problem(y):
+        return wrong("1.1", "The order: return x first, then y.")
+    problem = _inputs_problem(x) or _curves_problem(x, y) or _generator_problem(answer)
     if problem:
         return wrong("1.1", problem)
     correct("1.1", f"{num_tasks} tasks, each with one amplitude and one phase, both in their ranges.")
@@ -48,14 +50,12 @@ def _inputs_problem(x: Tensor) -> str:
     """What is wrong with the inputs ``(tasks, points, 1)``; empty when nothing is."""
     low, high = Sinusoids.inputs
     if x.min() < low - 1e-3 or x.max() > high + 1e-3:
-        return f"x should lie in [-5, 5]; yours reaches from {x.min():.2f} to {x.max():.2f}."
+        return f"Your x should lie in [-5, 5]; it reaches from {x.min():.2f} to {x.max():.2f}."
     if torch.equal(x[0], x[1]) or torch.equal(x[0, 0], x[0, 1]):
         which = "task" if torch.equal(x[0], x[1]) else "point"
         return f"Every {which} has the same x. Draw x for each task and each point."
     if x.min() > low + 0.2 or x.max() < high - 0.2 or abs(x.mean().item()) > 0.2 or abs(x.std().item() - 2.887) > 0.1:
-        return (
-            f"x should fill [-5, 5] evenly; yours reaches from {x.min():.2f} to {x.max():.2f} with mean {x.mean():.2f}."
-        )
+        return f"Your x should fill [-5, 5] evenly; it reaches from {x.min():.2f} to {x.max():.2f} with mean {x.mean():.2f}."
     return ""
 
 
@@ -90,6 +90,21 @@ def _curves_problem(x: Tensor, y: Tensor) -> str:
     together = torch.corrcoef(torch.stack([amplitude, phase]))[0, 1].abs()
     if together > 0.2:
         return "Amplitude and phase rise and fall together: they seem to come from the same random numbers."
+    return ""
+
+
+def _generator_problem(answer: Callable[..., Any]) -> str:
+    """Does the generator decide what is drawn? Two equal seeds, then another; empty when it does."""
+    try:
+        first, again, other = (_tensors(answer(20, 6, torch.Generator().manual_seed(seed)), 2) for seed in (1, 1, 2))
+    except Exception as error:  # a reader's code may fail in any way
+        return f"With 20 tasks of 6 points your code raised {type(error).__name__}."
+    if first is None or again is None or other is None:
+        return "Return two tensors, x and y, for any number of tasks and points."
+    if not all(torch.equal(one, two) for one, two in zip(first, again, strict=True)):
+        return "Two calls with equal seeds draw different tasks. Pass generator=generator to every torch.rand."
+    if torch.equal(first[0], other[0]) or torch.equal(first[1], other[1]):
+        return "Two different seeds draw the same tasks. Pass the generator that is given, and seed none of your own."
     return ""
 
 
@@ -138,7 +153,7 @@ def _split_problem(x: Tensor, y: Tensor, shots: int, parts: list[Tensor]) -> str
             return "Some points of a task are in neither set, or belong to another task."
     for part_x, part_y in ((support_x, support_y), (query_x, query_y)):
         if not torch.equal(part_y, 100 + 2 * part_x):
-            return "x and y are split differently: some x has lost its y."
+            return "Here x and y are split differently: some x has lost its y."
     return ""
 
 
@@ -150,8 +165,12 @@ def check_mean(answer: Callable[..., Any]) -> None:
     """
     x = torch.tensor([-4.1, -2.2, -0.7, 0.3, 1.1, 2.9, 4.6], dtype=torch.float64)  # (7,)
     if not callable(answer):
-        return wrong("1.3", "mean_curve should be a function of x.")
-    done, result = attempt("1.3", _on_tensor_or_numbers(answer), x)
+        return wrong("1.3", "Make mean_curve a function of x.")
+    if _only_for_single_numbers(answer, x):
+        return wrong(
+            "1.3", "This works for a single number only, and x is a tensor. Use torch.cos and torch.sin, not math's."
+        )
+    done, result = attempt("1.3", answer, x)
     if not done:
         return
     curve = as_tensor(result)
@@ -244,8 +263,32 @@ def check_steps(answer: Callable[..., Any]) -> None:
     falling = torch.tensor([[9.0, 7.0, 8.0], [6.0, 5.0, 7.0], [4.0, 2.0, 6.0], [2.0, 1.0, 3.0], [2.0, 0.0, 1.0]])
     bumpy = torch.tensor([[4.0, 4.0], [1.0, 2.0], [3.0, 5.0], [2.0, 6.0], [1.0, 1.0]])
     skewed = torch.tensor([[4.0, 4.0, 4.0], [1.0, 1.0, 7.0], [1.0, 1.0, 4.0], [1.0, 1.0, 1.0]])
+    uneven = torch.tensor(
+        [
+            [10.0, 10.0, 10.0],
+            [2.0, 9.0, 13.0],
+            [2.0, 2.0, 14.0],
+            [2.0, 2.0, 8.0],
+            [1.0, 2.0, 5.0],  # the mean is below 3
+            [1.0, 2.0, 4.0],
+            [1.0, 1.0, 2.5],  # the largest
+            [0.5, 0.5, 1.0],  # the sum
+            [0.1, 0.1, 0.1],
+        ]
+    )
+    single = "This looks at single tasks or at their median. Compare the mean over tasks."
+    other_numbers: dict[float, str] = {
+        1: single,
+        2: single,
+        6: "This waits until every task is at or below the target, the worst one too. Compare the mean over tasks.",
+        7: "This compares the sum over tasks with the target. Compare their mean.",
+        5: "Off by one: index 0 is before any step.",
+        3: "One step too early.",
+        8: "This is the last step. The first one that reaches the target is wanted.",
+    }
     never = "Where the target is never reached, return math.inf."
     cases: tuple[tuple[Tensor, float, float, dict[float, str]], ...] = (
+        (uneven, 3.0, 4, other_numbers),
         (falling, 3.0, 3, {2: "One step too early.", 4: "Off by one, or the last step: index 0 is before any step."}),
         (falling, 4.0, 2, {3: "At or below: a mean loss equal to the target counts."}),
         (falling, 8.5, 0, {1: "Before any step the target is already reached: the answer is 0."}),
@@ -255,7 +298,7 @@ def check_steps(answer: Callable[..., Any]) -> None:
             1,
             dict.fromkeys((3, 4), "The first step that reaches the target counts, even if the loss rises again."),
         ),
-        (skewed, 2.5, 2, {1: "This looks at single tasks or at their median. Compare the mean over tasks."}),
+        (skewed, 2.5, 2, {1: single}),
         (falling, 0.5, math.inf, dict.fromkeys((0, -1, 4, 5), never)),
     )
 
@@ -288,16 +331,17 @@ def _tensors(result: Any, count: int) -> list[Tensor] | None:
     return found if len(found) == count else None
 
 
-def _on_tensor_or_numbers(function: Callable[..., Any]) -> Callable[[Tensor], Any]:
-    """Call with the whole tensor; a function made for single numbers (``math.cos``) gets them one by one."""
-
-    def call(x: Tensor) -> Any:
-        try:
-            return function(x)
-        except (TypeError, ValueError, RuntimeError):
-            return [float(function(float(value))) for value in x]
-
-    return call
+def _only_for_single_numbers(function: Callable[..., Any], x: Tensor) -> bool:
+    """Whether a function fails on the tensor and not on its numbers one by one, as those made of ``math.cos`` do."""
+    try:
+        function(x)
+        return False
+    except Exception:  # a reader's code may fail in any way
+        pass
+    try:
+        return all(isinstance(float(function(float(value))), float) for value in x)
+    except Exception:
+        return False
 
 
 def _compare(

@@ -55,6 +55,13 @@ WRONG = {
         (_sample(b="math.pi * (a - 0.1) / 4.9"), "rise and fall together"),
         (_sample(result="x[..., 0], (a * torch.sin(x - b))[..., 0]"), "should have shape (2000, 12, 1)"),
         (_sample(result="a * torch.sin(x - b)"), "Return two tensors"),
+        (_sample(result="a * torch.sin(x - b), x"), "return x first"),
+        (_sample().replace("generator=generator", ""), "equal seeds draw different tasks"),
+        (_sample(x="-5 + 10 * torch.rand(num_tasks, points, 1)"), "equal seeds draw different tasks"),
+        (
+            _sample().replace("def rand", "generator = torch.Generator().manual_seed(0)\n    def rand"),
+            "seed none of your own",
+        ),
         ("def sample_tasks(num_tasks, points):\n    return 1, 2\n", "your code raised TypeError"),
     ],
     "ex-split": [
@@ -75,6 +82,8 @@ WRONG = {
         (_mean("-5.1 * torch.cos(x)"), "division by pi"),
         (_mean("-10.2 / math.pi * torch.cos(x)"), "A factor 2 too much"),
         (_mean("0 * x"), "do not cancel"),
+        (_mean("-2 / math.pi * 2.55 * math.cos(x)"), "Use torch.cos"),
+        (_mean("-2 / math.pi * 2.55 * cosine(x)"), "your code raised NameError"),
         (_mean("2.55 * 2 / math.pi"), "Expected 7 numbers"),
         (_mean("2.55 * 2 / math.pi * torch.sin(x)"), "Sine and cosine are exchanged"),
     ],
@@ -100,6 +109,20 @@ WRONG = {
             _steps("return next((k for k, row in enumerate(losses) if row.median() <= target), math.inf)"),
             "single tasks or at their median",
         ),
+        (_steps("return next((k for k, row in enumerate(losses) if (row <= target).any()), math.inf)"), "single tasks"),
+        (
+            _steps("return next((k for k, row in enumerate(losses) if (row <= target).all()), math.inf)"),
+            "the worst one too",
+        ),
+        (
+            _steps("return next((k for k, row in enumerate(losses) if row.max() <= target), math.inf)"),
+            "the worst one too",
+        ),
+        (
+            _steps("return next((k for k, row in enumerate(losses) if row.sum() <= target), math.inf)"),
+            "the sum over tasks",
+        ),
+        (_steps("return len(losses) - 1"), "the last step"),
         (_steps("return next(k for k, m in enumerate(means) if m <= target)"), "your code raised StopIteration"),
     ],
 }
