@@ -1,7 +1,7 @@
-"""N-way K-shot tasks from images of many classes.
+"""N-way, few-shot tasks from images of many classes.
 
-A task (an *episode*) draws N classes, gives them the numbers 0 to N-1, and draws K images of each for the support set and
-other images of the same classes for the query set: Vinyals et al., 2016, arXiv:1606.04080, section 4.1.
+A task (an *episode*) draws N classes, gives them the numbers 0 to N-1, and draws S images of each (S shots) for the support
+set and other images of the same classes for the query set: Vinyals et al., 2016, arXiv:1606.04080, section 4.1.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class ImageClasses:
 
     @property
     def first(self) -> Int64[Tensor, " classes"]:
-        """Where in ``images`` each class begins: ``(classes,)``."""
+        """Where in ``images`` each class begins, ``(classes,)``."""
         return self.counts.cumsum(0) - self.counts
 
     def of_class(self, number: int) -> UInt8[Tensor, "drawings channels height width"]:

@@ -75,7 +75,7 @@ class ModelAgnosticMetaLearning:
 
     @property
     def alpha(self) -> Mapping[str, Tensor | float]:
-        """The step sizes as they are now, by parameter name: learned rates, or the fixed one."""
+        """The step sizes as they are now, learned or fixed, by parameter name."""
         sizes = self.learner.step_sizes
         return sizes.alpha if isinstance(sizes, LearnedStepSizes) else dict(sizes(0))
 
@@ -94,7 +94,7 @@ class ModelAgnosticMetaLearning:
             query_labels: as ``support_labels``.
 
         Returns:
-            The meta-loss before the step: the mean over the tasks of the query loss after the last inner step, or, with the
+            The meta-loss before the step, the mean over the tasks of the query loss after the last inner step, or, with the
             multi-step loss of MAML++, of the weighted query losses after each.
         """
         tasks = TaskBatch(

@@ -28,10 +28,10 @@ MAX_CURVATURE, MAX_ALPHA, MAX_INNER_STEPS = 10.0, 0.3, 10
 
 
 def curvature_arrows(curvatures: Any, alpha: float, inner_steps: int) -> dict[str, Tensor]:
-    r"""MAML's and FOMAML's descent direction on the quadratic task, and the angle between them.
+    """MAML's and FOMAML's descent direction on the quadratic task, and the angle between them.
 
-    MAML: $-\nabla_\theta \mathcal L^{q}(\theta^{(K)})$ through all inner steps (Finn et al., 2017, eq. 1); FOMAML:
-    $-\nabla \mathcal L^{q}$ at $\theta^{(K)}$.
+    MAML is minus the gradient, by theta, of the query loss at theta^(K), through all K inner steps (Finn et al., 2017, eq. 1).
+    FOMAML is minus the gradient of the query loss by theta^(K) itself.
 
     Args:
         curvatures: (2,) h1 and h2 of the support loss; a tensor, or two numbers (then float64).
@@ -39,8 +39,8 @@ def curvature_arrows(curvatures: Any, alpha: float, inner_steps: int) -> dict[st
         inner_steps: number K of inner steps, at least 1.
 
     Returns:
-        "maml", "fomaml": (2,) the directions; "steps": (K + 1, 2) the inner steps, theta first; "factors": (2,) what K steps
-        leave of a push along each axis; "angle": () in degrees.
+        A dictionary. Under "maml" and "fomaml" are (2,) the directions, under "steps" (K + 1, 2) the inner steps, theta first,
+        under "factors" (2,) what K steps leave of a push along each axis, under "angle" () the angle in degrees.
 
     Raises:
         ValueError: if inner_steps is less than 1.

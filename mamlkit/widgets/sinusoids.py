@@ -46,8 +46,9 @@ def three_starts(amplitude: float, phase: float, support_x: Any) -> dict[str, An
         support_x: (points,) the inputs of the support points.
 
     Returns:
-        "x": (201,) inputs from -5 to 5; "truth": (201,); "curves": for "scratch", "pretrained" and "maml", the outputs
-        (11, 201) after 0, 1, ..., 10 inner steps of size 0.01; "mse": for the same names, (11,), the mean over x.
+        A dictionary. Under "x" are (201,) inputs from -5 to 5, under "truth" (201,) the curve there. Under "curves" are, for
+        "scratch", "pretrained" and "maml", (11, 201) the outputs after 0, 1, ..., 10 inner steps of size 0.01; under "mse",
+        for the same names, (11,) the mean squared error over x.
     """
     a, b = torch.tensor(amplitude, dtype=torch.float64), torch.tensor(phase, dtype=torch.float64)
     x = torch.linspace(-5, 5, 201, dtype=torch.float64)[:, None]  # (201, 1)

@@ -58,10 +58,11 @@ def two_task_losses(theta: Any) -> Float[Tensor, "2 2"]:
 
 
 def two_task_arrows(theta: Any, alpha: float, inner_steps: int) -> dict[str, Tensor]:
-    r"""The descent directions of MAML, FOMAML and Reptile at theta, each the mean over both tasks.
+    """The descent directions of MAML, FOMAML and Reptile at theta, each the mean over both tasks.
 
-    MAML: $-\nabla_\theta \mathcal L^{q}_i(\theta_i^{(K)})$ through all inner steps (Finn et al., 2017, eq. 1);
-    FOMAML: $-\nabla \mathcal L^{q}_i$ at $\theta_i^{(K)}$; Reptile: $\theta_i^{(K)} - \theta$ (Nichol et al., 2018).
+    MAML is minus the gradient, by theta, of the query loss at theta_i^(K), through all K inner steps (Finn et al., 2017,
+    eq. 1). FOMAML is minus the gradient of the query loss by theta_i^(K) itself. Reptile is theta_i^(K) - theta (Nichol et
+    al., 2018).
 
     Args:
         theta: (2,) the initialisation; a tensor, or two numbers (then float64).
@@ -69,8 +70,9 @@ def two_task_arrows(theta: Any, alpha: float, inner_steps: int) -> dict[str, Ten
         inner_steps: number K of inner steps, at least 1.
 
     Returns:
-        "maml", "fomaml", "reptile": (2,) the directions; "steps": (tasks, K + 1, 2) the inner steps, theta first;
-        "adapted": (tasks, 2) their ends; "support", "query": (tasks,) losses at theta; "query_after": (tasks,).
+        A dictionary. Under "maml", "fomaml" and "reptile" are (2,) the directions, under "steps" (tasks, K + 1, 2) the inner
+        steps, theta first, under "adapted" (tasks, 2) their ends, under "support" and "query" (tasks,) the losses at theta,
+        under "query_after" (tasks,) the query losses at the ends.
 
     Raises:
         ValueError: if inner_steps is less than 1.
