@@ -13,7 +13,7 @@ from mamlkit.evaluation import Evaluation
 
 __all__ = ["COLOURS", "STYLES", "plot_adaptation", "plot_learning_curve", "use_style"]
 
-# One colour a role, each at least 3:1 against white and against the book's dark background; lines differ in dash as well.
+#: One colour a role, with a contrast of at least 3 to 1 against white and the book's dark background; lines differ in dash too.
 COLOURS: Mapping[str, str] = MappingProxyType(
     {
         "inner": "#B8860B",
@@ -29,6 +29,7 @@ COLOURS: Mapping[str, str] = MappingProxyType(
         "truth": "#222222",
     }
 )
+#: The dash of a role's line, as matplotlib writes it; solid for a role that is not here.
 STYLES: Mapping[str, str] = MappingProxyType(
     {"maml": "-", "maml++": "-", "fomaml": "--", "reptile": "-.", "scratch": ":", "pretrained": "--", "truth": "-"}
 )
