@@ -92,7 +92,7 @@ function oncePerFrame(f) {
 function slider(model, trait, label, { min, max, step, digits = 0, save }) {
   const output = html("output");
   const input = html("input", {
-    type: "range", min, max, step,
+    type: "range", min, max, step, "aria-label": label, // the <output> takes the name of the label around both
     oninput: () => {
       model.set(trait, Number(input.value));
       save();
