@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 from torch.func import vmap
 
@@ -77,7 +78,7 @@ class Evaluation:
         return self.accuracies
 
 
-def interval(values: Tensor) -> Interval:
+def interval(values: Shaped[Tensor, " tasks"]) -> Interval:
     """Mean and 95 % interval over tasks: 1.96 sample standard deviations divided by the root of the number of tasks.
 
     The spread is over *tasks*, each with its own average over query points, as in Finn et al., 2017, table 1.

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from mamlkit.functional import FunctionalModel, Parameters, fixed_randomness, parameters_of
@@ -139,8 +140,8 @@ def inner_step(objective: Objective, parameters: Parameters, rates: Rates, step:
 
 def adapt(
     model: nn.Module,
-    support_x: Tensor,
-    support_y: Tensor,
+    support_x: Float[Tensor, "support *input"],
+    support_y: Shaped[Tensor, "support *output"],
     *,
     loss: Loss,
     steps: int,

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict, Unpack
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -164,7 +165,7 @@ class Learner(nn.Module):
                 named |= {f"{part}.{name}": p for name, p in module.named_parameters() if p.requires_grad}
         return named
 
-    def meta_backward(self, tasks: TaskBatch, first_task: int = 0) -> Tensor:
+    def meta_backward(self, tasks: TaskBatch, first_task: int = 0) -> Float[Tensor, ""]:
         """Add the meta-gradient of these tasks to ``.grad`` of every meta-parameter, as ``loss.backward()`` would.
 
         Args:
@@ -198,7 +199,12 @@ class Learner(nn.Module):
         self.meta_steps += 1
         return loss
 
-    def adapt(self, support_x: Tensor, support_y: Tensor, steps: int | None = None) -> list[Parameters]:
+    def adapt(
+        self,
+        support_x: Float[Tensor, "support *input"],
+        support_y: Shaped[Tensor, "support *output"],
+        steps: int | None = None,
+    ) -> list[Parameters]:
         """Adapt to one new task, keeping no gradients: the parameters after 0, 1, ..., steps steps.
 
         Args:
@@ -236,7 +242,9 @@ class Learner(nn.Module):
                 if not labels.is_floating_point() and labels.device.type == "cpu":
                     expect_classes(labels, classes)
 
-    def predict(self, x: Tensor, parameters: Parameters | None = None, step: int | None = None) -> Tensor:
+    def predict(
+        self, x: Float[Tensor, "points *input"], parameters: Parameters | None = None, step: int | None = None
+    ) -> Shaped[Tensor, "points *output"]:
         """Outputs for query inputs ``(points, *input)`` with adapted parameters.
 
         Args:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -111,7 +112,9 @@ class ModelAgnosticMetaLearning:
         self.meta_optimizer.step()
         return value
 
-    def inner_update(self, support: Tensor, labels: Tensor) -> Parameters:
+    def inner_update(
+        self, support: Float[Tensor, "support *input"], labels: Shaped[Tensor, "support *output"]
+    ) -> Parameters:
         """The parameters adapted to one task, by name, with the step sizes as learned.
 
         Args:
@@ -120,7 +123,9 @@ class ModelAgnosticMetaLearning:
         """
         return self.learner.adapt(support, labels)[-1]
 
-    def forward_with_weights(self, x: Tensor, weights: Parameters) -> Tensor:
+    def forward_with_weights(
+        self, x: Float[Tensor, "points *input"], weights: Parameters
+    ) -> Shaped[Tensor, "points *output"]:
         """The outputs of the model for ``x`` ``(points, *input)`` when it has these parameters."""
         return self.learner.predict(x, weights)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mamlkit.validation import expect_at_least
@@ -18,7 +19,7 @@ __all__ = ["AnnealedMultiStep", "FinalStep", "MultiStep", "OuterLoss"]
 class OuterLoss(Protocol):
     """The weight of the query loss after each of K inner steps, possibly different in each epoch of meta-training."""
 
-    def weights(self, steps: int, epoch: int) -> Tensor:
+    def weights(self, steps: int, epoch: int) -> Float[Tensor, " steps"]:
         """Weights ``(steps,)``; entry k-1 belongs to the query loss after k steps."""
         ...
 
@@ -26,7 +27,7 @@ class OuterLoss(Protocol):
 class FinalStep:
     """MAML: only the loss after the last step counts (Finn et al., 2017, equation 2)."""
 
-    def weights(self, steps: int, epoch: int = 0) -> Tensor:
+    def weights(self, steps: int, epoch: int = 0) -> Float[Tensor, " steps"]:
         """Zero everywhere but at the last step."""
         expect_at_least("steps", steps, 1)
         weights = torch.zeros(steps, dtype=torch.float64)  # (steps,)
@@ -51,7 +52,7 @@ class MultiStep:
                 raise ValueError(f"expected finite weights >= 0 that are not all 0, got {weights}")
         self._weights = weights
 
-    def weights(self, steps: int, epoch: int = 0) -> Tensor:
+    def weights(self, steps: int, epoch: int = 0) -> Float[Tensor, " steps"]:
         """The given weights, or 1/K each."""
         expect_at_least("steps", steps, 1)
         if self._weights is None:
@@ -79,7 +80,7 @@ class AnnealedMultiStep:
     def __init__(self, epochs: int) -> None:
         self.epochs = expect_at_least("epochs", epochs, 1)
 
-    def weights(self, steps: int, epoch: int) -> Tensor:
+    def weights(self, steps: int, epoch: int) -> Float[Tensor, " steps"]:
         """The weights of this epoch, counted from 0; they sum to 1."""
         expect_at_least("epoch", epoch, 0)
         if epoch >= self.epochs:
