@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -29,10 +28,10 @@ class TaskBatch(NamedTuple):
         query_y: their targets, as ``support_y``.
     """
 
-    support_x: Float[Tensor, "tasks support *input"]
-    support_y: Shaped[Tensor, "tasks support *output"]
-    query_x: Float[Tensor, "tasks query *input"]
-    query_y: Shaped[Tensor, "tasks query *output"]
+    support_x: Tensor
+    support_y: Tensor
+    query_x: Tensor
+    query_y: Tensor
 
     @property
     def num_tasks(self) -> int:
