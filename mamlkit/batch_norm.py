@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mamlkit.functional import batch_norm_layers
+from mamlkit.functional import batch_norm_layers, key_of, name_of
 from mamlkit.validation import expect_at_least
 
 __all__ = ["PerStepBatchNorm"]
@@ -41,7 +41,7 @@ class PerStepBatchNorm(nn.Module):
                 if not layer.affine:
                     raise ValueError(f"expected batch norm {name!r} to have weights (affine=True), got none")
                 for part, value in (("weight", layer.weight), ("bias", layer.bias)):
-                    self._rows[_key(f"{name}.{part}")] = nn.Parameter(_rows(value, steps))  # (steps, channels)
+                    self._rows[key_of(f"{name}.{part}")] = nn.Parameter(_rows(value, steps))  # (steps, channels)
             if statistics:
                 if layer.running_mean is None or layer.running_var is None:
                     raise ValueError(f"expected batch norm {name!r} to track running statistics, got one that does not")
@@ -50,14 +50,16 @@ class PerStepBatchNorm(nn.Module):
                         f"expected batch norm {name!r} with a momentum, got the mean over all batches (None)"
                     )
                 self.register_buffer(
-                    _key(f"{name}.running_mean"), _rows(layer.running_mean, steps)
+                    key_of(f"{name}.running_mean"), _rows(layer.running_mean, steps)
                 )  # (steps, channels)
-                self.register_buffer(_key(f"{name}.running_var"), _rows(layer.running_var, steps))  # (steps, channels)
+                self.register_buffer(
+                    key_of(f"{name}.running_var"), _rows(layer.running_var, steps)
+                )  # (steps, channels)
 
     @property
     def weight_names(self) -> set[str]:
         """Names of the model's parameters that the rows stand in for."""
-        return {_name(key) for key in self._rows}
+        return {name_of(key) for key in self._rows}
 
     @property
     def has_statistics(self) -> bool:
@@ -67,12 +69,12 @@ class PerStepBatchNorm(nn.Module):
     def weights(self, step: int) -> dict[str, Tensor]:
         """Scale and shift of inner step ``step`` (from 0), each ``(channels,)``, by the model's names."""
         row = min(step, self.steps - 1)
-        return {_name(key): rows[row] for key, rows in self._rows.items()}
+        return {name_of(key): rows[row] for key, rows in self._rows.items()}
 
     def statistics(self, step: int) -> dict[str, Tensor]:
         """Running mean and variance of inner step ``step``: views, so that batch norm adds to them in place."""
         row = min(step, self.steps - 1)
-        return {_name(key): rows[row] for key, rows in self._buffers.items() if rows is not None}
+        return {name_of(key): rows[row] for key, rows in self._buffers.items() if rows is not None}
 
     def extra_repr(self) -> str:
         """Shown by ``print``."""
@@ -81,11 +83,3 @@ class PerStepBatchNorm(nn.Module):
 
 def _rows(value: Tensor, steps: int) -> Tensor:
     return value.detach().expand(steps, *value.shape).clone(memory_format=torch.contiguous_format)
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "/")  # torch allows no dot in the name of a parameter
-
-
-def _name(key: str) -> str:
-    return key.replace("/", ".")

@@ -16,7 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-__all__ = ["BatchNormMode", "FunctionalModel", "Parameters", "batch_norm_layers", "fixed_randomness", "parameters_of"]
+__all__ = [
+    "BatchNormMode",
+    "FunctionalModel",
+    "Parameters",
+    "batch_norm_layers",
+    "fixed_randomness",
+    "key_of",
+    "name_of",
+    "parameters_of",
+]
 
 Parameters = Mapping[str, Tensor]
 BatchNormMode = Literal["batch", "collect", "running"]
@@ -25,6 +34,16 @@ BatchNormMode = Literal["batch", "collect", "running"]
 def parameters_of(model: nn.Module) -> dict[str, Tensor]:
     """The parameters of a model that can be learned, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def key_of(name: str) -> str:
+    """The name of a model's tensor as a key of a ``ParameterDict`` or a buffer: torch allows no dot there."""
+    return name.replace(".", "/")
+
+
+def name_of(key: str) -> str:
+    """Undo ``key_of``."""
+    return key.replace("/", ".")
 
 
 def batch_norm_layers(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from mamlkit.functional import key_of
 from mamlkit.validation import expect_at_least, expect_one_of, expect_rate
 
 __all__ = ["FixedStepSize", "LearnedStepSizes", "Rates", "StepSizes"]
@@ -84,12 +85,12 @@ class LearnedStepSizes(StepSizes):
         for name, value in parameters.items():
             shape = {"tensor": (), "tensor_and_step": (steps,), "parameter": tuple(value.shape)}[per]
             start = torch.full(shape, float(rate), dtype=value.dtype, device=value.device)
-            self._alpha[_key(name)] = nn.Parameter(start)
+            self._alpha[key_of(name)] = nn.Parameter(start)
 
     @property
     def alpha(self) -> dict[str, Tensor]:
         """The learned rates as they are now, by parameter name."""
-        return {name: self._alpha[_key(name)] for name in self.names}
+        return {name: self._alpha[key_of(name)] for name in self.names}
 
     def forward(self, step: int) -> Rates:
         """The rates of this inner step."""
@@ -101,7 +102,3 @@ class LearnedStepSizes(StepSizes):
     def extra_repr(self) -> str:
         """Shown by ``print``."""
         return f"per={self.per!r}, steps={self.steps}"
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "/")  # torch allows no dot in the name of a parameter

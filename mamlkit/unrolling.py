@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.func import vmap
 
-from mamlkit.functional import Parameters, batch_norm_layers
+from mamlkit.functional import Parameters
 from mamlkit.inner_loop import InnerLoop, descend
 from mamlkit.tasks import TaskBatch
 
@@ -92,4 +92,4 @@ def together(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_t
 
 def can_run_together(model: nn.Module) -> bool:
     """Whether a model is known to be safe under ``together``: only layers that act on each point alone."""
-    return all(type(module) in _POINTWISE for module in model.modules()) and not batch_norm_layers(model)
+    return all(type(module) in _POINTWISE for module in model.modules())
