@@ -3,14 +3,17 @@
 Each figure stands in its own module next to the plain torch functions that compute the same numbers by autograd.
 """
 
+from mamlkit.widgets.annealing import Annealing, annealed_losses
 from mamlkit.widgets.curvature import Curvature, curvature_arrows
 from mamlkit.widgets.sinusoids import ThreeStarts, three_starts
 from mamlkit.widgets.two_tasks import TwoTasks, two_task_arrows, two_task_losses
 
 __all__ = [
+    "Annealing",
     "Curvature",
     "ThreeStarts",
     "TwoTasks",
+    "annealed_losses",
     "curvature_arrows",
     "three_starts",
     "two_task_arrows",

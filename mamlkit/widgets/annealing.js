@@ -1,0 +1,242 @@
+// Figure of chapter 7: two trajectories of query losses, and what the annealed weights of MAML++ make of them in each epoch.
+
+const TASKS = {
+  task_a: { letter: "A", colour: "var(--mk-task-a)", dash: null, aside: -1 },
+  task_b: { letter: "B", colour: "var(--mk-task-b)", dash: "7 4", aside: 1 },
+};
+const STEP_HEIGHT = 210;
+const WEIGHT_HEIGHT = 70;
+const EPOCH_HEIGHT = 150;
+
+// ---- Mathematics -----------------------------------------------------------------------------------------------
+
+// As AnnealedMultiStep(epochs).weights(K, epoch).
+function weightsOf(K, epoch, epochs, floor) {
+  if (epoch >= epochs) return Array.from({ length: K }, (_, k) => (k === K - 1 ? 1 : 0));
+  const early = Math.max(1 / K - epoch / (K * epochs), floor / K);
+  const last = Math.min(1 / K + (epoch * (K - 1)) / (K * epochs), 1 - ((K - 1) * floor) / K);
+  return Array.from({ length: K }, (_, k) => (k === K - 1 ? last : early));
+}
+
+const weigh = (weights, losses) => weights.reduce((sum, w, k) => sum + w * losses[k], 0);
+
+// "A", "B", or "" where the two are equal up to rounding.
+function better([a, b]) {
+  return Math.abs(a - b) < 1e-9 ? "" : a < b ? "A" : "B";
+}
+
+// The first epoch in which the order is another than in the epoch before; null where it never changes.
+function firstFlip(byEpoch) {
+  let before = better(byEpoch[0]);
+  for (let e = 1; e < byEpoch.length; e++) {
+    const now = better(byEpoch[e]);
+    if (now && before && now !== before) return e;
+    if (now) before = now;
+  }
+  return null;
+}
+
+// ---- The figure ------------------------------------------------------------------------------------------------
+
+function render({ model, el }) {
+  const { start, maxLoss, maxEpoch, floor } = model.get("constants");
+  const first = { task_a: model.get("task_a"), task_b: model.get("task_b") };
+  const helpId = `mk-help-${Math.random().toString(36).slice(2)}`;
+  const save = afterRest(() => model.save_changes(), 150);
+
+  const axes = svg("g");
+  const marks = svg("g", { "aria-hidden": "true" });
+  const handles = svg("g");
+  const plot = svg("svg", { class: "mk-plot", role: "group", "aria-label": "Query losses of A and B after each step, and the weight of each step" }, axes, marks, handles);
+  const curves = svg("svg", { class: "mk-plot", role: "img", "aria-label": "Weighted losses of A and B in each epoch; the table has the numbers" });
+  const sliders = [
+    slider(model, "epoch", "epoch e", { min: 0, max: maxEpoch, step: 1, save }),
+    slider(model, "epochs", "annealing epochs E", { min: 1, max: 15, step: 1, save }),
+    slider(model, "inner_steps", "inner steps K", { min: 1, max: 5, step: 1, save }),
+  ];
+  const reset = html("button", {
+    type: "button",
+    onclick: () => {
+      for (const [trait, losses] of Object.entries(first)) model.set(trait, losses);
+      save();
+    },
+  }, "first trajectories again");
+
+  const sample = ({ colour, dash }) =>
+    svg("svg", { width: 36, height: 14, "aria-hidden": "true" }, svg("line", { x1: 1, y1: 7, x2: 35, y2: 7, stroke: colour, "stroke-width": 3, "stroke-dasharray": dash }));
+  const legend = html("div", { class: "mk-legend" },
+    ...Object.values(TASKS).map((task) => html("span", {}, sample(task), ` task ${task.letter}`)),
+    html("span", {}, svg("svg", { width: 18, height: 14, "aria-hidden": "true" }, svg("rect", { x: 3, y: 1, width: 12, height: 12, fill: "var(--mk-faint)" })), " weight of the step"));
+  const verdict = html("p", { class: "mk-verdict", style: "font-size: 17px; font-weight: 600; margin: 6px 0" });
+  const flip = html("p", { class: "mk-flip" });
+  const body = html("tbody");
+  const readout = html("div", { class: "mk-tables mk-readout" },
+    html("table", {}, html("caption", {}, "Query losses and their weights"),
+      html("thead", {}, html("tr", {}, ...["after step", "weight", "loss of A", "loss of B"].map((name) => html("th", { scope: "col" }, name)))), body));
+  const status = liveRegion();
+  const root = html(
+    "div", { class: "mk-fig mk-annealing", role: "group", "aria-label": "Live figure: annealed weights and which trajectory they prefer" },
+    html("p", { id: helpId }, "Move the epoch. Or drag a disc up or down (or select it and press the arrow keys, with Shift for bigger steps, Home to put it back)."),
+    html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node), reset),
+    legend, plot, verdict, flip, curves, readout,
+    html("p", { class: "mk-note" }, "Both trajectories are invented. Smaller is better. Below the losses stands the weight of each step in this epoch; the lower picture has the weighted losses in all epochs."),
+    status.node,
+  );
+  el.append(root);
+
+  // Geometry: real pixels, laid out anew for each width.
+  const box = { left: 30, top: 8, width: 0 };
+  const xOf = (k, K) => box.left + 14 + (k / K) * (box.width - 36);
+  const yOf = (loss) => box.top + (1 - loss / maxLoss) * STEP_HEIGHT;
+  const lossOf = (event) => maxLoss * (1 - (event.clientY - plot.getBoundingClientRect().top - box.top) / STEP_HEIGHT);
+  const weightTop = box.top + STEP_HEIGHT + 34;
+  const aside = (task) => 7 * task.aside; // side by side where two points have the same height
+
+  // One handle for each loss: role slider, drag, arrow keys.
+  const points = Object.entries(TASKS).flatMap(([trait, task]) => [0, 1, 2, 3, 4].map((k) => {
+    const node = svg("g",
+      { class: "mk-handle", role: "slider", tabindex: 0, "aria-label": `Task ${task.letter}, query loss after step ${k + 1}`, "aria-describedby": helpId,
+        "aria-valuemin": 0, "aria-valuemax": maxLoss, "aria-orientation": "vertical" },
+      svg("circle", { class: "mk-target", r: 16 }), svg("circle", { class: "mk-ring", r: 14 }),
+      svg("circle", { r: 9, style: `fill: ${task.colour}; stroke: var(--mk-paper); stroke-width: 1.5` }),
+      svg("text", { y: 4.5, class: "mk-letter" }, task.letter));
+    const moveTo = (loss) => {
+      const value = Math.min(maxLoss, Math.max(0, Math.round(100 * loss) / 100));
+      model.set(trait, model.get(trait).map((old, i) => (i === k ? value : old)));
+      save();
+    };
+    let grip = 0; // where the disc was taken, so that it does not jump
+    node.addEventListener("pointerdown", (event) => {
+      grip = lossOf(event) - model.get(trait)[k];
+      node.setPointerCapture(event.pointerId);
+      node.focus({ preventScroll: true });
+      event.preventDefault();
+    });
+    node.addEventListener("pointermove", (event) => {
+      if (node.hasPointerCapture(event.pointerId)) moveTo(lossOf(event) - grip);
+    });
+    node.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
+    node.addEventListener("keydown", (event) => {
+      const step = event.shiftKey ? 0.5 : 0.1;
+      const move = { ArrowUp: step, ArrowRight: step, ArrowDown: -step, ArrowLeft: -step }[event.key];
+      if (event.key === "Home") moveTo(first[trait][k]);
+      else if (move) moveTo(model.get(trait)[k] + move);
+      else return;
+      event.preventDefault();
+    });
+    return { trait, task, k, node };
+  }));
+  handles.append(...points.map((point) => point.node));
+
+  const fullWidth = () => {
+    const style = getComputedStyle(root);
+    return root.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  };
+  function layout() {
+    const width = fullWidth();
+    if (width <= 0) return;
+    box.width = width - box.left;
+    plot.setAttribute("width", width);
+    plot.setAttribute("height", weightTop + WEIGHT_HEIGHT + 8);
+    curves.setAttribute("width", width);
+    curves.setAttribute("height", box.top + EPOCH_HEIGHT + 22);
+    draw();
+  }
+
+  const line = (x1, y1, x2, y2, attributes = {}) => svg("line", { x1, y1, x2, y2, stroke: "var(--mk-rule)", ...attributes });
+  const polyline = (points, { colour, dash }) =>
+    svg("polyline", { points: points.map((p) => p.join(",")).join(" "), fill: "none", stroke: colour, "stroke-width": 2.5, "stroke-dasharray": dash });
+
+  function drawSteps(K, tasks, weights) {
+    const right = box.left + box.width;
+    axes.replaceChildren(
+      ...[0, 1, 2, 3].flatMap((loss) => [line(box.left, yOf(loss), right, yOf(loss)), tickLabel([box.left, yOf(loss)], [-6, 4], loss, "end")]),
+      svg("text", { x: box.left + 4, y: box.top + 13, class: "mk-tick" }, "query loss"),
+      ...Array.from({ length: K + 1 }, (_, k) => tickLabel([xOf(k, K), yOf(0)], [0, 17], k ? (K > 3 && box.width < 400 ? k : `step ${k}`) : "start", "middle")),
+      line(box.left, weightTop + WEIGHT_HEIGHT, right, weightTop + WEIGHT_HEIGHT),
+      svg("text", { x: box.left + 4, y: weightTop + 12, class: "mk-tick" }, "weight"),
+    );
+    const bar = Math.min(34, (0.5 * box.width) / (K + 1));
+    marks.replaceChildren(
+      ...weights.flatMap((weight, i) => {
+        const [x, height] = [xOf(i + 1, K), weight * (WEIGHT_HEIGHT - 18)];
+        return [
+          svg("rect", { class: "mk-weight", x: x - bar / 2, y: weightTop + WEIGHT_HEIGHT - height, width: bar, height, fill: "var(--mk-faint)" }),
+          svg("text", { x, y: weightTop + WEIGHT_HEIGHT - height - 5, "text-anchor": "middle" }, format(weight, weight && weight < 0.1 ? 3 : 2, false)),
+        ];
+      }),
+      ...Object.entries(TASKS).map(([trait, task]) => polyline([[xOf(0, K), yOf(start)], ...tasks[trait].map((loss, i) => [xOf(i + 1, K) + aside(task), yOf(loss)])], task)),
+      svg("circle", { cx: xOf(0, K), cy: yOf(start), r: 5, fill: "var(--mk-ink)" }),
+    );
+    for (const { trait, task, k, node } of points) {
+      const loss = model.get(trait)[k];
+      node.style.display = k < K ? "" : "none";
+      if (k < K) node.setAttribute("transform", `translate(${xOf(k + 1, K) + aside(task)} ${yOf(loss)})`);
+      node.setAttribute("aria-valuenow", loss);
+      node.setAttribute("aria-valuetext", format(loss, 2));
+    }
+  }
+
+  function drawEpochs(epoch, epochs, byEpoch) {
+    const top = Math.max(0.5, Math.ceil(2 * Math.max(...byEpoch.flat())) / 2);
+    const x = (e) => box.left + 6 + (e / maxEpoch) * (box.width - 18);
+    const y = (loss) => box.top + (1 - loss / top) * EPOCH_HEIGHT;
+    const ticks = Array.from({ length: Math.round(2 * top) + 1 }, (_, i) => i / 2).filter((loss) => top <= 1.5 || Number.isInteger(loss));
+    curves.replaceChildren(
+      ...ticks.flatMap((loss) => [line(box.left, y(loss), box.left + box.width, y(loss)), tickLabel([box.left, y(loss)], [-6, 4], loss, "end")]),
+      ...[0, 5, 10, 15, 20].map((e) => tickLabel([x(e), y(0)], [0, 16], e === 20 ? "epoch 20" : e, e === 20 ? "end" : "middle")),
+      svg("text", { x: x(maxEpoch), y: box.top + 13, "text-anchor": "end", class: "mk-tick" }, "weighted loss"),
+      line(x(epochs), y(0), x(epochs), box.top + 4, { stroke: "var(--mk-faint)", "stroke-dasharray": "2 4", "stroke-width": 1.5 }),
+      svg("text", { x: x(epochs) + 4, y: y(0) - 5, class: "mk-tick" }, "E"),
+      line(x(epoch), y(0), x(epoch), box.top + 4, { stroke: "var(--mk-ink)", "stroke-width": 1.5 }),
+      ...Object.values(TASKS).flatMap((task, i) => [
+        polyline(byEpoch.map((losses, e) => [x(e), y(losses[i])]), task),
+        svg("circle", { cx: x(epoch) + 10 * task.aside, cy: y(byEpoch[epoch][i]), r: 9, fill: task.colour, stroke: "var(--mk-paper)", "stroke-width": 1.5 }),
+        svg("text", { x: x(epoch) + 10 * task.aside, y: y(byEpoch[epoch][i]) + 4.5, class: "mk-letter" }, task.letter),
+      ]),
+    );
+  }
+
+  const row = (name, cells, attributes = {}) => html("tr", attributes, html("th", { scope: "row" }, name), ...cells.map((cell) => html("td", {}, cell)));
+  const orderOf = (losses, what) => (better(losses) ? `${better(losses)} ${what}` : "A and B are equal");
+  function draw() {
+    if (!box.width) return;
+    const [epoch, epochs, K] = ["epoch", "epochs", "inner_steps"].map((key) => model.get(key));
+    const tasks = { task_a: model.get("task_a").slice(0, K), task_b: model.get("task_b").slice(0, K) };
+    const byEpoch = Array.from({ length: maxEpoch + 1 }, (_, e) => {
+      const weights = weightsOf(K, e, epochs, floor);
+      return Object.values(tasks).map((losses) => weigh(weights, losses));
+    });
+    const weights = weightsOf(K, epoch, epochs, floor);
+    const weighted = byEpoch[epoch];
+    const ends = Object.values(tasks).map((losses) => losses[K - 1]);
+    const change = firstFlip(byEpoch);
+    sliders.forEach((s) => s.update());
+    drawSteps(K, tasks, weights);
+    drawEpochs(epoch, epochs, byEpoch);
+
+    const numbers = `A ${format(weighted[0], 3, false)}, B ${format(weighted[1], 3, false)}`;
+    verdict.textContent = `Epoch ${epoch}: ${numbers}. ${orderOf(weighted, "is preferred")}.`;
+    flip.textContent = `After the last step: ${orderOf(ends, "is lower")}. ${change === null ? "The order is the same in every epoch." : `The order changes in epoch ${change}.`}`;
+    body.replaceChildren(
+      ...weights.map((weight, i) => row(String(i + 1), [format(weight, 3, false), ...Object.values(tasks).map((losses) => format(losses[i], 2))])),
+      row("weighted", ["", ...weighted.map((loss) => format(loss, 3, false))], { class: "mk-now" }),
+    );
+    // Full precision for whoever checks the figure against Python.
+    const exact = { epoch, epochs, K, a: tasks.task_a, b: tasks.task_b, weights, weighted, byEpoch: byEpoch.flat(), change };
+    for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
+    status.say(`Epoch ${epoch} of ${epochs}, ${K} step${K > 1 ? "s" : ""}. The last step weighs ${format(weights[K - 1], 2)}. Weighted losses: ${numbers}. ${orderOf(weighted, "is preferred")}.`);
+  }
+
+  const redraw = oncePerFrame(draw);
+  const unwatch = watch(model, ["epoch", "epochs", "inner_steps", "task_a", "task_b"], redraw);
+  const observer = new ResizeObserver(layout);
+  observer.observe(root);
+  layout();
+  return () => {
+    observer.disconnect();
+    unwatch();
+  };
+}
+
+export default { render };
