@@ -1,0 +1,220 @@
+// Figure of chapter 6: the grade book. Two trajectories, and the weighted sums that MAML and MAML++ see of them.
+
+const ROWS = [
+  { colour: "var(--mk-ink)", dash: null, shape: "●" },
+  { colour: "var(--mk-query)", dash: "7 4", shape: "■" },
+];
+const FLOOR = 0.03; // of 1/K: the early steps keep this much until annealing ends
+const WORDS = {
+  scores: { row: "student", step: "exam" },
+  losses: { row: "task", step: "step" },
+};
+
+// ---- Mathematics -----------------------------------------------------------------------------------------------
+
+function annealedWeights(steps, epoch, epochs) {
+  if (epoch >= epochs) return lastOnly(steps);
+  const early = Math.max(1 / steps - epoch / (steps * epochs), FLOOR / steps);
+  const last = Math.min(1 / steps + (epoch * (steps - 1)) / (steps * epochs), 1 - ((steps - 1) * FLOOR) / steps);
+  return [...Array(steps - 1).fill(early), last];
+}
+
+function lastOnly(steps) {
+  return [...Array(steps - 1).fill(0), 1];
+}
+
+const weigh = (values, weights) => values.reduce((sum, value, k) => sum + weights[k] * value, 0);
+
+// ---- The figure ------------------------------------------------------------------------------------------------
+
+function render({ model, el }) {
+  const start = model.get("rows");
+  const [kind, top, epochs] = [model.get("kind"), model.get("top"), model.get("annealing_epochs")];
+  const steps = start[0].length;
+  const words = WORDS[kind];
+  const unit = top / 100; // what one press of an arrow key moves
+  const digits = kind === "scores" ? 1 : 2;
+  const names = [1, 2].map((number) => `${words.row} ${number}`);
+  const save = afterRest(() => model.save_changes(), 150);
+  const helpId = `mk-help-${Math.random().toString(36).slice(2)}`;
+  const clamp = (value) => Math.min(top, Math.max(0, Math.round(value * 100) / 100));
+  const isWhole = (value) => Math.abs(value - Math.round(value)) < 1e-9;
+  const show = (value) => (kind === "scores" && isWhole(value) ? String(Math.round(value)) : format(value, digits, false));
+
+  function setValue(row, step, value) {
+    const rows = model.get("rows").map((values) => [...values]);
+    rows[row][step] = kind === "scores" ? Math.round(clamp(value)) : clamp(value);
+    model.set("rows", rows);
+    save();
+  }
+
+  const axes = svg("g");
+  const marks = svg("g");
+  const handles = ROWS.map((look, row) => start[row].map((_, step) => makeHandle(look, row, step)));
+  const plot = svg(
+    "svg", { class: "mk-plot", role: "group", "aria-label": `The ${kind} of both ${words.row}s, and what each method sees; the table has the numbers` },
+    axes, marks, ...handles.flat(),
+  );
+  const plotBox = html("div", { class: "mk-grow" }, plot);
+  const epoch = slider(model, "epoch", "epoch of MAML++", { min: 0, max: epochs, step: 1, save });
+  epoch.node.querySelector("input").setAttribute("aria-label", "epoch of MAML++");
+  const reset = html("button", { type: "button", onclick: () => { model.set("rows", start); save(); } }, "start again");
+  const swatch = (name) => svg("svg", { width: 16, height: 14, "aria-hidden": "true" }, weightBar(name, 3, 1, 10, 12));
+  const legend = html("div", { class: "mk-legend" },
+    ...ROWS.map(({ colour, dash, shape }, row) => html("span", {},
+      svg("svg", { width: 40, height: 14, "aria-hidden": "true" }, svg("line", { x1: 1, y1: 7, x2: 39, y2: 7, stroke: colour, "stroke-width": 2.5, "stroke-dasharray": dash })),
+      html("span", { style: `color: ${colour}`, "aria-hidden": "true" }, shape), ` ${names[row]}`)),
+    html("span", {}, swatch("maml"), " weight in MAML"), html("span", {}, swatch("mamlpp"), " weight in MAML++"));
+  const verdicts = ["MAML", "MAML++"].map(() => html("p", { style: "font-size: 16px; font-weight: 600; margin: 2px 0" }));
+  const body = html("tbody");
+  const head = html("thead", {}, html("tr", {}, ...[words.step, ...names, "MAML weighs", "MAML++ weighs"].map((name) => html("th", { scope: "col" }, name))));
+  const readout = html("div", { class: "mk-readout" },
+    html("table", { class: "mk-wrap" }, html("caption", {}, kind === "scores" ? "Scores (more is better)" : "Query losses (less is better)"), head, body));
+  const status = liveRegion();
+  const root = html(
+    "div", { class: "mk-fig mk-grade-book", role: "group", "aria-label": "Live figure: the grade book" },
+    html("p", { id: helpId }, `Drag a point up or down, or select it and press the arrow keys (with Shift: bigger steps). Each method sees one number of each ${words.row}.`),
+    html("div", { class: "mk-controls" }, epoch.node, reset),
+    legend, plotBox, ...verdicts, readout,
+    html("p", { class: "mk-note" },
+      `MAML sees the last ${words.step} only. MAML++ weighs all of them: equally in epoch 0, and from epoch ${epochs} on the last only.`),
+    status.node,
+  );
+  el.append(root);
+
+  // Geometry: real pixels, laid out anew for each width. The two columns of what is seen are a little wider than a step.
+  const WIDER = 1.3;
+  const box = { left: 34, top: 12, width: 0, height: 0 };
+  const strip = { top: 0, height: 40 }; // the bars of the weights, under the steps
+  const column = (index) => {
+    const one = box.width / (steps + 2 * WIDER);
+    return box.left + one * (index < steps ? index + 0.5 : steps + WIDER * (index - steps + 0.5));
+  };
+  const aside = (row) => (row ? 8 : -8);
+  const height = (value) => box.top + (1 - value / top) * box.height;
+
+  function layout() {
+    const width = plotBox.clientWidth;
+    if (width <= 0) return;
+    box.width = width - box.left - 4;
+    box.height = Math.max(200, Math.min(260, 0.5 * box.width));
+    strip.top = box.top + box.height + 34;
+    plot.setAttribute("width", width);
+    plot.setAttribute("height", strip.top + strip.height + 4);
+    const [right, bottom] = [box.left + box.width, box.top + box.height];
+    const border = (column(steps - 1) + column(steps)) / 2 - 0.25 * (column(1) - column(0)) * (WIDER - 1);
+    axes.replaceChildren(
+      svg("rect", { x: box.left, y: box.top, width: box.width, height: box.height, fill: "none", stroke: "var(--mk-rule)" }),
+      ...[0, 1, 2, 3, 4].flatMap((i) => [
+        svg("line", { x1: box.left, x2: right, y1: height((i * top) / 4), y2: height((i * top) / 4), stroke: "var(--mk-rule)" }),
+        tickLabel([box.left, height((i * top) / 4)], [-6, 4], format((i * top) / 4, (i * top) % 4 ? 2 : 0), "end"),
+      ]),
+      svg("line", { x1: border, x2: border, y1: box.top, y2: bottom + 22, stroke: "var(--mk-faint)", "stroke-width": 1.5 }),
+      ...start[0].map((_, k) => tickLabel([column(k), bottom], [0, 17], k ? k + 1 : `${words.step} 1`, "middle")),
+      ...["MAML", "MAML++"].map((name, i) => tickLabel([column(steps + i), bottom], [0, 17], name, "middle")),
+      svg("text", { x: box.left - 6, y: strip.top + 10, "text-anchor": "end", class: "mk-tick" }, "1"),
+      svg("text", { x: box.left - 6, y: strip.top + strip.height, "text-anchor": "end", class: "mk-tick" }, "0"),
+      svg("text", { x: column(steps) - 18, y: strip.top + strip.height / 2 + 4, class: "mk-tick" }, "weights"),
+      svg("line", { x1: box.left, x2: column(steps - 1) + 18, y1: strip.top + strip.height, y2: strip.top + strip.height, stroke: "var(--mk-faint)" }),
+    );
+    draw();
+  }
+
+  // MAML's bars are filled, those of MAML++ are open.
+  function weightBar(name, x, y, width, tall) {
+    const colour = `var(--mk-${name})`;
+    return svg("rect", { class: `mk-weight-${name}`, x, y, width, height: Math.max(0, tall), fill: name === "maml" ? colour : "none", stroke: colour, "stroke-width": 2 });
+  }
+
+  function mark(row, x, y, r) {
+    const { colour } = ROWS[row];
+    return row
+      ? svg("rect", { x: x - r * 0.9, y: y - r * 0.9, width: 1.8 * r, height: 1.8 * r, style: `fill: var(--mk-paper); stroke: ${colour}; stroke-width: 2.5` })
+      : svg("circle", { cx: x, cy: y, r, style: `fill: var(--mk-paper); stroke: ${colour}; stroke-width: 2.5` });
+  }
+
+  function makeHandle(look, row, step) {
+    const handle = svg(
+      "g",
+      {
+        class: "mk-handle", role: "slider", tabindex: 0, "aria-orientation": "vertical", "aria-label": `${names[row]}, ${words.step} ${step + 1}`,
+        "aria-describedby": helpId, "aria-valuemin": 0, "aria-valuemax": top,
+      },
+      svg("circle", { class: "mk-target", r: 13 }), svg("circle", { class: "mk-ring", r: 13 }), mark(row, 0, 0, 8),
+      svg("text", { y: 4, "text-anchor": "middle", style: "font-size: 11px; font-weight: 700" }, row + 1),
+    );
+    const value = (event) => top * (1 - (event.clientY - plot.getBoundingClientRect().top - box.top) / box.height);
+    let grip = 0; // where the handle was taken, so that it does not jump
+    handle.addEventListener("pointerdown", (event) => {
+      grip = value(event) - model.get("rows")[row][step];
+      handle.setPointerCapture(event.pointerId);
+      handle.focus({ preventScroll: true });
+      event.preventDefault();
+    });
+    handle.addEventListener("pointermove", (event) => {
+      if (handle.hasPointerCapture(event.pointerId)) setValue(row, step, value(event) - grip);
+    });
+    handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
+    handle.addEventListener("keydown", (event) => {
+      const far = (event.shiftKey ? 10 : 1) * unit;
+      const moves = { ArrowUp: far, ArrowRight: far, ArrowDown: -far, ArrowLeft: -far, PageUp: 10 * unit, PageDown: -10 * unit, Home: -top, End: top };
+      if (!(event.key in moves)) return;
+      setValue(row, step, clamp(model.get("rows")[row][step]) + moves[event.key]);
+      event.preventDefault();
+    });
+    return handle;
+  }
+
+  function verdict(method, seen) {
+    const [a, b] = seen;
+    if (Math.abs(a - b) < 1e-9) return `${method} sees no difference: ${show(a)} and ${show(b)}.`;
+    const best = (kind === "scores" ? a > b : a < b) ? 0 : 1;
+    return `${method} prefers ${names[best]}: ${show(seen[best])} against ${show(seen[1 - best])}.`;
+  }
+
+  const row = (name, cells, attributes = {}) => html("tr", attributes, html("th", { scope: "row" }, name), ...cells.map((cell) => html("td", {}, cell)));
+  function draw() {
+    if (!box.width) return;
+    const [rows, now] = [model.get("rows"), model.get("epoch")];
+    const weights = [lastOnly(steps), annealedWeights(steps, now, epochs)];
+    const seen = weights.map((w) => rows.map((values) => weigh(values, w))); // by method, then by row
+    epoch.update();
+    const tall = (weight) => weight * (strip.height - 4);
+    marks.replaceChildren(
+      ...rows.map((values, r) => svg("polyline", {
+        points: values.map((value, k) => `${column(k) + aside(r)},${height(value)}`).join(" "),
+        fill: "none", stroke: ROWS[r].colour, "stroke-width": 2.5, "stroke-dasharray": ROWS[r].dash,
+      })),
+      ...weights.flatMap((w, m) => w.map((weight, k) =>
+        weightBar(m ? "mamlpp" : "maml", column(k) + (m ? 2 : -12), strip.top + strip.height - tall(weight), 10, tall(weight)))),
+      ...seen.flatMap((both, m) => both.map((value, r) => svg("g", { class: "mk-seen" }, mark(r, column(steps + m) + aside(r), height(value), 6)))),
+    );
+    handles.forEach((line, r) => line.forEach((handle, k) => {
+      handle.setAttribute("transform", `translate(${column(k) + aside(r)} ${height(rows[r][k])})`);
+      handle.setAttribute("aria-valuenow", rows[r][k]);
+      handle.setAttribute("aria-valuetext", show(rows[r][k]));
+    }));
+    verdicts.forEach((node, m) => (node.textContent = verdict(m ? "MAML++" : "MAML", seen[m])));
+    body.replaceChildren(
+      ...rows[0].map((_, k) => row(String(k + 1), [...rows.map((values) => show(values[k])), ...weights.map((w) => (isWhole(w[k]) ? String(w[k]) : format(w[k], 3, false)))])),
+      row("MAML sees", [...seen[0].map(show), "", ""], { class: "mk-now" }),
+      row("MAML++ sees", [...seen[1].map(show), "", ""], { class: "mk-now" }),
+    );
+    // Full precision for whoever checks the figure against Python.
+    const exact = { rows: rows.flat(), epoch: now, weights: weights[1], maml: seen[0], mamlpp: seen[1] };
+    for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
+    status.say(`Epoch ${now}. ${verdicts.map((node) => node.textContent).join(" ")}`);
+  }
+
+  const redraw = oncePerFrame(draw);
+  const unwatch = watch(model, ["rows", "epoch"], redraw);
+  const observer = new ResizeObserver(layout);
+  observer.observe(plotBox);
+  layout();
+  return () => {
+    observer.disconnect();
+    unwatch();
+  };
+}
+
+export default { render };
