@@ -4,6 +4,7 @@
 
 Each notebook runs alone: a fresh kernel of this interpreter, an empty temporary folder. What differs from run to run and
 means nothing is left out: times, messages on stderr, object addresses, random ids of widgets, the Python version.
+So is what a plain control does not set: Jupyter has the same defaults, and a page stores some twenty for each part of it.
 """
 
 from __future__ import annotations
@@ -71,9 +72,12 @@ def normalise(notebook: nbformat.NotebookNode) -> list[str]:
     widgets = notebook.metadata.get("widgets")
     notebook.metadata = nbformat.from_dict({**METADATA, **({"widgets": widgets} if widgets else {})})
 
+    models = ((widgets or {}).get(WIDGET_STATE) or {}).get("state", {})
+    for model in models.values():
+        if model["model_module"].startswith("@jupyter-widgets/"):
+            model["state"] = {name: value for name, value in model["state"].items() if value is not None}
     text = json.dumps(notebook.cells)
     state = json.dumps(widgets)
-    models = list(((widgets or {}).get(WIDGET_STATE) or {}).get("state", {}))
     for number, model in enumerate(models):
         text, state = (part.replace(model, f"{number:032x}") for part in (text, state))
     if widgets:

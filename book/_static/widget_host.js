@@ -70,7 +70,8 @@
     el.className = "live-figure";
     script.replaceWith(el);
     if (!entry?.state._esm) {
-      el.textContent = "This control needs a kernel: open the notebook in Colab or locally.";
+      el.classList.add("needs-kernel");
+      el.textContent = "This control needs a kernel: run the notebook.";
       return;
     }
     try {

@@ -10,6 +10,7 @@ from notebook_files import CHAPTERS, NOTEBOOKS, ROOT, code_cells, read
 
 OPENER = ["minutes", "You will be able to", "You need", "colab.research.google.com"]
 CLOSER = ["## What you learnt", "## Check yourself", "## Exercises", "## The next question"]
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PHONE = 42  # characters of printed text that fit next to each other on a narrow phone
 WIDER = {"04_dropping_the_hessian"}  # chapters whose tables are not narrow yet
 
@@ -59,6 +60,23 @@ class TestNotebook:
     def test_first_code_cell_installs_mamlkit_in_colab(self, path):
         first = next(code_cells(path))
         assert "except ModuleNotFoundError" in first.source and "%pip install" in first.source
+
+    def test_controls_wait_for_a_reader(self, path):
+        """A control is there beside live figures, says that it needs a kernel, and did nothing by itself."""
+        cells = read(path).cells
+        controls = [
+            number for number, cell in enumerate(cells) if "interact_manual" in cell.source and ")(" in cell.source
+        ]
+        figures = [cell.id for cell in cells if cell.cell_type == "code" and "mamlkit.widgets" in cell.source]
+        assert controls or not figures, "beside a live figure stands a control for a reader with a kernel"
+        for number in controls:
+            cell, text = cells[number], cells[number - 1]
+            assert "nbval-ignore-output" in cell.metadata.get("tags", []), cell.id
+            assert text.cell_type == "markdown" and "needs a kernel" in text.source, cell.id
+            (output,) = cell.outputs
+            assert WIDGET_VIEW in output.get("data", {}), (
+                f"cell {cell.id}: decorate the function, and let nothing else show"
+            )
 
     def test_uses_public_names_only(self, path):
         for cell in code_cells(path):

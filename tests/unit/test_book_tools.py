@@ -79,6 +79,10 @@ def test_two_runs_give_the_same_bytes(tmp_path):
     cell = nbformat.read(path, as_version=4).cells[0]
     assert cell.execution_count == 1 and cell.outputs[0].text == "<object object at 0x0>\n"
     assert all(output.get("name") != "stderr" for output in cell.outputs)
+    state = nbformat.read(path, as_version=4).metadata.widgets["application/vnd.jupyter.widget-state+json"].state
+    slider = next(model.state for model in state.values() if model.model_name == "IntSliderModel")
+    assert slider.value == 0 and slider.layout == "IPY_MODEL_00000000000000000000000000000000"
+    assert all(value is not None for model in state.values() for value in model.state.values())
 
 
 def test_a_notebook_that_fails_is_left_as_it_was(tmp_path):
