@@ -131,3 +131,74 @@ function watch(model, traits, redraw) {
 function tickLabel([x, y], [dx, dy], value, anchor) {
   return svg("text", { x: x + dx, y: y + dy, "text-anchor": anchor, class: "mk-tick" }, String(value).replace("-", "−"));
 }
+
+// Column names of a table, and one of its lines, whose first cell names it.
+const tableHead = (...names) => html("thead", {}, html("tr", {}, ...names.map((name) => html("th", { scope: "col" }, name))));
+const tableRow = (name, cells, attributes = {}) =>
+  html("tr", attributes, html("th", { scope: "row" }, name), ...cells.map((cell) => html("td", {}, cell)));
+
+// The directions of three methods, as every figure draws them.
+const METHODS = {
+  maml: { letter: "M", name: "MAML", width: 5.5, dash: null },
+  fomaml: { letter: "F", name: "FOMAML", width: 3.2, dash: "9 4" },
+  reptile: { letter: "R", name: "Reptile", width: 3.2, dash: "10 3 2.5 3" },
+};
+
+// An arrow from one pixel to another, with its head, in the method's colour and dash.
+function methodArrow(method, [x0, y0], [x1, y1]) {
+  const { width, dash } = METHODS[method];
+  const colour = `var(--mk-${method})`;
+  const angle = (Math.atan2(y1 - y0, x1 - x0) * 180) / Math.PI;
+  const size = 6 + width;
+  const reach = Math.max(0, Math.hypot(x1 - x0, y1 - y0) - size) / (Math.hypot(x1 - x0, y1 - y0) || 1);
+  return svg("g", { class: `mk-arrow-${method}` },
+    svg("line", { x1: x0, y1: y0, x2: x0 + reach * (x1 - x0), y2: y0 + reach * (y1 - y0), stroke: colour, "stroke-width": width, "stroke-dasharray": dash }),
+    svg("path", { d: `M0 0L${-size} ${-size * 0.6}L${-size} ${size * 0.6}Z`, fill: colour, transform: `translate(${x1} ${y1}) rotate(${angle})` }));
+}
+
+// The same arrow for a legend; the method's letter in its colour, for the drawing (at a pixel) and for a table.
+const methodSample = (method) => svg("svg", { width: 40, height: 14, "aria-hidden": "true" }, methodArrow(method, [1, 7], [39, 7]));
+const methodLetter = (method, x, y) =>
+  svg("text", { x, y: y + 5, "text-anchor": "middle", class: "mk-halo", style: `fill: var(--mk-${method}); font-size: 14px` }, METHODS[method].letter);
+const methodName = (method) => html("span", {}, html("b", { style: `color: var(--mk-${method})` }, METHODS[method].letter), ` ${METHODS[method].name}`);
+
+// A plus (or, turned, a times) that marks a minimum.
+function cross([x, y], r, turned, colour) {
+  const d = turned ? `M${-r} ${-r}L${r} ${r}M${-r} ${r}L${r} ${-r}` : `M${-r} 0L${r} 0M0 ${-r}L0 ${r}`;
+  return svg("path", { d, transform: `translate(${x} ${y})`, stroke: colour, "stroke-width": 2.5, fill: "none" });
+}
+
+// Degrees between two vectors of the plane; NaN where one of them has no direction.
+function angleBetween(u, v) {
+  if (Math.hypot(...u) < 1e-12 || Math.hypot(...v) < 1e-12) return NaN;
+  return (Math.atan2(Math.abs(u[0] * v[1] - u[1] * v[0]), u[0] * v[0] + u[1] * v[1]) * 180) / Math.PI;
+}
+
+// A plane of two parameters, in real pixels that are laid out anew for each width: px takes a point to its pixel, frame
+// holds the border and the ticks, data (put what is drawn in parameters into it) is scaled to fit.
+function parameterPlane([x0, x1], [y0, y1], xTicks, yTicks) {
+  const box = { left: 26, top: 6, width: 0, height: 0 };
+  const [frame, data] = [svg("g"), svg("g")];
+  const px = ([x, y]) => [box.left + ((x - x0) / (x1 - x0)) * box.width, box.top + ((y1 - y) / (y1 - y0)) * box.height];
+  // Fit the plot to the width its figure leaves; false where the figure is not shown.
+  const fit = (plot, root) => {
+    const style = getComputedStyle(root);
+    const width = root.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    if (width <= 0) return false;
+    box.width = width - box.left - 6;
+    box.height = box.width * ((y1 - y0) / (x1 - x0));
+    plot.setAttribute("width", width);
+    plot.setAttribute("height", box.height + box.top + 24);
+    frame.replaceChildren(
+      svg("rect", { x: box.left, y: box.top, width: box.width, height: box.height, fill: "none", stroke: "var(--mk-rule)" }),
+      ...xTicks.map((x) => tickLabel(px([x, y0]), [0, 16], x, "middle")),
+      ...yTicks.map((y) => tickLabel(px([x0, y]), [-6, 4], y, "end")),
+      svg("text", { x: box.left + box.width - 2, y: box.top + box.height + 16, "text-anchor": "end", class: "mk-tick" }, "θ₁"),
+      svg("text", { x: 2, y: box.top + 12, class: "mk-tick" }, "θ₂"),
+    );
+    const [ox, oy] = px([0, 0]);
+    data.setAttribute("transform", `translate(${ox} ${oy}) scale(${box.width / (x1 - x0)} ${-box.height / (y1 - y0)})`);
+    return true;
+  };
+  return { box, frame, data, px, fit };
+}

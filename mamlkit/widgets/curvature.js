@@ -3,10 +3,7 @@
 const X_RANGE = [-2.4, 2.8];
 const Y_RANGE = [-1.9, 2.6];
 const LEVELS = [1, 2, 3, 4, 5, 6].map((i) => (0.6 * i) ** 2);
-const ARROWS = {
-  maml: { letter: "M", name: "MAML", width: 5.5, dash: null },
-  fomaml: { letter: "F", name: "FOMAML", width: 3.2, dash: "9 4" },
-};
+const ARROWS = ["maml", "fomaml"];
 
 // ---- Mathematics -----------------------------------------------------------------------------------------------
 
@@ -21,11 +18,6 @@ function solve({ theta, support, query }, h, alpha, innerSteps) {
   return { steps, factors, maml, fomaml, angle: angleBetween(maml, fomaml) };
 }
 
-function angleBetween(u, v) {
-  if (Math.hypot(...u) < 1e-12 || Math.hypot(...v) < 1e-12) return NaN;
-  return (Math.atan2(Math.abs(u[0] * v[1] - u[1] * v[0]), u[0] * v[0] + u[1] * v[1]) * 180) / Math.PI;
-}
-
 // ---- The figure ------------------------------------------------------------------------------------------------
 
 function render({ model, el }) {
@@ -33,14 +25,14 @@ function render({ model, el }) {
   const save = afterRest(() => model.save_changes(), 150);
   const clipId = `mk-clip-${Math.random().toString(36).slice(2)}`;
 
-  const axes = svg("g");
-  const contours = svg("g");
+  const plane = parameterPlane(X_RANGE, Y_RANGE, [-2, -1, 0, 1, 2], [-1, 0, 1, 2]);
+  const { box, px, data: contours } = plane;
   const marks = svg("g");
   const clip = svg("rect");
   const plot = svg(
     "svg",
     { class: "mk-plot", role: "img", "aria-label": "Parameter plane with the inner steps and two arrows; the table has the numbers" },
-    svg("defs", {}, svg("clipPath", { id: clipId }, clip)), axes, svg("g", { "clip-path": `url(#${clipId})` }, contours), marks,
+    svg("defs", {}, svg("clipPath", { id: clipId }, clip)), plane.frame, svg("g", { "clip-path": `url(#${clipId})` }, contours), marks,
   );
   const sliders = [
     slider(model, "h1", "curvature h₁", { min: 0, max: 10, step: 0.1, digits: 1, save }),
@@ -51,16 +43,15 @@ function render({ model, el }) {
   // A label that holds an output names the output: the inputs need names of their own.
   const names = ["curvature h1", "curvature h2", "step size alpha", "inner steps K"];
   sliders.forEach(({ node }, i) => node.querySelector("input").setAttribute("aria-label", names[i]));
-  const legend = html("div", { class: "mk-legend" }, ...Object.entries(ARROWS).map(([name, arrow]) =>
-    html("span", {}, svg("svg", { width: 40, height: 14, "aria-hidden": "true" }, arrowPath([1, 7], [39, 7], arrow, name)), html("b", {}, arrow.letter), ` ${arrow.name}`)));
+  const legend = html("div", { class: "mk-legend" }, ...ARROWS.map((name) =>
+    html("span", {}, methodSample(name), html("b", {}, METHODS[name].letter), ` ${METHODS[name].name}`)));
   const axisRows = html("tbody");
   const arrowRows = html("tbody");
-  const head = (...names) => html("thead", {}, html("tr", {}, ...names.map((name) => html("th", { scope: "col" }, name))));
   const verdict = html("p", { style: "font-size: 17px; font-weight: 600; margin: 6px 0" });
   const readout = html(
     "div", { class: "mk-tables mk-readout" },
-    html("table", {}, html("caption", {}, "What K steps leave"), head("along", "α h", "(1 − α h)ᴷ"), axisRows),
-    html("table", {}, html("caption", {}, "Arrows"), head("method", "vector", "length"), arrowRows),
+    html("table", {}, html("caption", {}, "What K steps leave"), tableHead("along", "α h", "(1 − α h)ᴷ"), axisRows),
+    html("table", {}, html("caption", {}, "Arrows"), tableHead("method", "vector", "length"), arrowRows),
   );
   const status = liveRegion();
   const root = html(
@@ -75,44 +66,11 @@ function render({ model, el }) {
   );
   el.append(root);
 
-  // Geometry: real pixels, laid out anew for each width.
-  const box = { left: 26, top: 6, width: 0, height: 0 };
-  const px = ([x, y]) => [
-    box.left + ((x - X_RANGE[0]) / (X_RANGE[1] - X_RANGE[0])) * box.width,
-    box.top + ((Y_RANGE[1] - y) / (Y_RANGE[1] - Y_RANGE[0])) * box.height,
-  ];
   function layout() {
-    const style = getComputedStyle(root);
-    const width = root.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-    if (width <= 0) return;
-    box.width = width - box.left - 6;
-    box.height = box.width * ((Y_RANGE[1] - Y_RANGE[0]) / (X_RANGE[1] - X_RANGE[0]));
-    plot.setAttribute("width", width);
-    plot.setAttribute("height", box.height + box.top + 24);
+    if (!plane.fit(plot, root)) return;
     const area = { x: box.left, y: box.top, width: box.width, height: box.height };
     for (const [name, value] of Object.entries(area)) clip.setAttribute(name, value);
-    axes.replaceChildren(
-      svg("rect", { ...area, fill: "none", stroke: "var(--mk-rule)" }),
-      ...[-2, -1, 0, 1, 2].map((x) => tickLabel(px([x, Y_RANGE[0]]), [0, 16], x, "middle")),
-      ...[-1, 0, 1, 2].map((y) => tickLabel(px([X_RANGE[0], y]), [-6, 4], y, "end")),
-      svg("text", { x: box.left + box.width - 2, y: box.top + box.height + 16, "text-anchor": "end", class: "mk-tick" }, "θ₁"),
-      svg("text", { x: 2, y: box.top + 12, class: "mk-tick" }, "θ₂"),
-    );
-    const [sx, sy] = [box.width / (X_RANGE[1] - X_RANGE[0]), box.height / (Y_RANGE[1] - Y_RANGE[0])];
-    const [ox, oy] = px([0, 0]);
-    contours.setAttribute("transform", `translate(${ox} ${oy}) scale(${sx} ${-sy})`);
     draw();
-  }
-
-  // An arrow from one pixel to another, with its head, in the method's colour and dash.
-  function arrowPath([x0, y0], [x1, y1], { width, dash }, name) {
-    const colour = `var(--mk-${name})`;
-    const angle = (Math.atan2(y1 - y0, x1 - x0) * 180) / Math.PI;
-    const size = 6 + width;
-    const reach = Math.max(0, Math.hypot(x1 - x0, y1 - y0) - size) / (Math.hypot(x1 - x0, y1 - y0) || 1);
-    return svg("g", { class: `mk-arrow-${name}` },
-      svg("line", { x1: x0, y1: y0, x2: x0 + reach * (x1 - x0), y2: y0 + reach * (y1 - y0), stroke: colour, "stroke-width": width, "stroke-dasharray": dash }),
-      svg("path", { d: `M0 0L${-size} ${-size * 0.6}L${-size} ${size * 0.6}Z`, fill: colour, transform: `translate(${x1} ${y1}) rotate(${angle})` }));
   }
 
   let contourKey = null;
@@ -123,11 +81,6 @@ function render({ model, el }) {
     contours.replaceChildren(svg("path", { class: "mk-line", stroke: "var(--mk-faint)", "stroke-width": 1, d: contourPath(loss, X_RANGE, Y_RANGE, LEVELS) }));
   }
 
-  function cross([x, y], r, turned, colour) {
-    const d = turned ? `M${-r} ${-r}L${r} ${r}M${-r} ${r}L${r} ${-r}` : `M${-r} 0L${r} 0M0 ${-r}L0 ${r}`;
-    return svg("path", { d, transform: `translate(${x} ${y})`, stroke: colour, "stroke-width": 2.5, fill: "none" });
-  }
-
   // The wedge between the two arrows.
   function wedge([x, y], from, to) {
     const r = 38;
@@ -136,7 +89,6 @@ function render({ model, el }) {
     return svg("path", { class: "mk-wedge", d: `M${x} ${y}L${a}A${r} ${r} 0 0 ${turn > 0 ? 1 : 0} ${b}Z`, fill: "var(--mk-task-a)", "fill-opacity": 0.25, stroke: "var(--mk-task-a)" });
   }
 
-  const row = (name, ...cells) => html("tr", {}, html("th", { scope: "row" }, name), ...cells.map((cell) => html("td", {}, cell)));
   function draw() {
     if (!box.width) return;
     const [h1, h2, alpha, innerSteps] = ["h1", "h2", "alpha", "inner_steps"].map((key) => model.get(key));
@@ -146,10 +98,10 @@ function render({ model, el }) {
     sliders.forEach((s) => s.update());
 
     const [x, y] = px(points.theta);
-    const drawn = Object.entries(ARROWS).map(([name, arrow]) => {
+    const drawn = ARROWS.map((name) => {
       const [u, v] = arrows[name];
       const size = Math.hypot(u, v);
-      return { name, arrow, size, direction: Math.atan2(-v, u), reach: 34 + (0.2 * box.width * size) / (size + 0.7) };
+      return { name, size, direction: Math.atan2(-v, u), reach: 34 + (0.2 * box.width * size) / (size + 0.7) };
     }).filter(({ size }) => size > 1e-12);
     const path = steps.map(px);
     const end = path.at(-1);
@@ -166,11 +118,11 @@ function render({ model, el }) {
       cross(px(points.support), 6, false, "var(--mk-support)"),
       cross(px(points.query), 6, true, "var(--mk-task-b)"),
       ...(drawn.length === 2 ? [wedge([x, y], first.direction, second.direction)] : []),
-      ...drawn.flatMap(({ name, arrow, direction, reach }, i) => {
+      ...drawn.flatMap(({ name, direction, reach }, i) => {
         const [tx, ty] = at(direction + (i ? -aside : aside), reach + 13);
         return [
-          arrowPath([x, y], at(direction, reach), arrow, name),
-          svg("text", { x: tx, y: ty + 5, "text-anchor": "middle", class: "mk-halo", style: `fill: var(--mk-${name}); font-size: 14px` }, arrow.letter),
+          methodArrow(name, [x, y], at(direction, reach)),
+          methodLetter(name, tx, ty),
         ];
       }),
       svg("circle", { cx: x, cy: y, r: 11, fill: "var(--mk-paper)", stroke: "var(--mk-ink)", "stroke-width": 2.5 }),
@@ -179,10 +131,9 @@ function render({ model, el }) {
 
     const degrees = Number.isFinite(angle) ? `${format(angle, 1)}°` : "not defined: one arrow has length 0";
     verdict.textContent = `Angle between M and F: ${degrees}`;
-    axisRows.replaceChildren(...h.map((value, j) => row(`axis ${j + 1}`, format(alpha * value, 2), format(factors[j]))));
-    arrowRows.replaceChildren(...drawn.length ? Object.entries(ARROWS).map(([name, { letter, name: full }]) => row(
-      html("span", {}, html("b", { style: `color: var(--mk-${name})` }, letter), ` ${full}`),
-      `(${arrows[name].map((v) => format(v, 3, false)).join(", ")})`, format(Math.hypot(...arrows[name])))) : []);
+    axisRows.replaceChildren(...h.map((value, j) => tableRow(`axis ${j + 1}`, [format(alpha * value, 2), format(factors[j])])));
+    arrowRows.replaceChildren(...drawn.length ? ARROWS.map((name) => tableRow(
+      methodName(name), [`(${arrows[name].map((v) => format(v, 3, false)).join(", ")})`, format(Math.hypot(...arrows[name]))])) : []);
     // Full precision for whoever checks the figure against Python.
     const exact = { h, alpha, innerSteps, factors, ...arrows, angle, steps: steps.flat() };
     for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);

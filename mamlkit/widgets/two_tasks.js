@@ -4,11 +4,7 @@
 const X_RANGE = [-3, 3];
 const Y_RANGE = [-2.4, 2.4];
 const LEVELS = [1, 2, 3, 4, 5, 6, 7].map((i) => (0.34 * i) ** 2);
-const ARROWS = {
-  maml: { letter: "M", name: "MAML, true meta-gradient", width: 5.5, dash: null },
-  fomaml: { letter: "F", name: "FOMAML", width: 3.2, dash: "9 4" },
-  reptile: { letter: "R", name: "Reptile", width: 3.2, dash: "10 3 2.5 3" },
-};
+const ARROWS = Object.keys(METHODS);
 
 // ---- Mathematics -----------------------------------------------------------------------------------------------
 
@@ -69,15 +65,11 @@ function solve(tasks, theta, alpha, innerSteps) {
   const each = tasks.map((task) => solveTask(task, theta, alpha, innerSteps));
   const mean = (f) => each.reduce((sum, task) => sum + f(task), 0) / each.length;
   const arrows = {};
-  for (const name of Object.keys(ARROWS)) arrows[name] = [mean((t) => t[name][0]), mean((t) => t[name][1])];
+  for (const name of ARROWS) arrows[name] = [mean((t) => t[name][0]), mean((t) => t[name][1])];
   return { each, mean, arrows };
 }
 
 const length = ([x, y]) => Math.hypot(x, y);
-function angleBetween(u, v) {
-  if (length(u) < 1e-12 || length(v) < 1e-12) return NaN;
-  return (Math.atan2(Math.abs(u[0] * v[1] - u[1] * v[0]), u[0] * v[0] + u[1] * v[1]) * 180) / Math.PI;
-}
 
 // ---- The figure ------------------------------------------------------------------------------------------------
 
@@ -90,8 +82,8 @@ function render({ model, el }) {
   const save = afterRest(() => model.save_changes(), 150);
 
   // Parts that stay: the drawing's layers, the handle, the controls, the tables.
-  const axes = svg("g");
-  const contours = svg("g");
+  const plane = parameterPlane(X_RANGE, Y_RANGE, [-2, -1, 0, 1, 2], [-2, -1, 0, 1, 2]);
+  const { box, px, data: contours } = plane;
   const marks = svg("g");
   const target = svg("circle", { class: "mk-target", r: 22 });
   const ring = svg("circle", { class: "mk-ring", r: 17 });
@@ -105,21 +97,21 @@ function render({ model, el }) {
     target, ring, svg("circle", { r: 11 }),
     svg("text", { y: 5, "text-anchor": "middle", style: "font-size: 15px; font-style: italic" }, "θ"),
   );
-  const plot = svg("svg", { class: "mk-plot", role: "group", "aria-label": "Parameter plane with both tasks" }, axes, contours, marks, handle);
+  const plot = svg("svg", { class: "mk-plot", role: "group", "aria-label": "Parameter plane with both tasks" }, plane.frame, contours, marks, handle);
   const sliders = [
     slider(model, "inner_steps", "inner steps K", { min: 1, max: 10, step: 1, save }),
     slider(model, "alpha", "step size α", { min: 0.02, max: 0.8, step: 0.02, digits: 2, save }),
   ];
-  const boxes = Object.entries(ARROWS).map(([name, arrow]) => {
+  const boxes = ARROWS.map((name) => {
     const input = html("input", {
       type: "checkbox",
       onchange: () => {
-        model.set("show", Object.keys(ARROWS).filter((key) => (key === name ? input.checked : model.get("show").includes(key))));
+        model.set("show", ARROWS.filter((key) => (key === name ? input.checked : model.get("show").includes(key))));
         save();
       },
     });
-    const sample = svg("svg", { width: 40, height: 14, "aria-hidden": "true" }, arrowPath([1, 7], [39, 7], arrow, name));
-    return { name, input, node: html("label", {}, input, sample, html("span", {}, html("b", {}, arrow.letter), ` ${arrow.name}`)) };
+    const long = name === "maml" ? "MAML, true meta-gradient" : METHODS[name].name;
+    return { name, input, node: html("label", {}, input, methodSample(name), html("span", {}, html("b", {}, METHODS[name].letter), ` ${long}`)) };
   });
   const metaBox = html("input", {
     type: "checkbox",
@@ -132,11 +124,10 @@ function render({ model, el }) {
   const place = html("span", { class: "mk-place", style: "font-variant-numeric: tabular-nums" });
   const lossRows = html("tbody");
   const arrowRows = html("tbody");
-  const head = (...names) => html("thead", {}, html("tr", {}, ...names.map((name) => html("th", { scope: "col" }, name))));
   const readout = html(
     "div", { class: "mk-tables mk-readout" },
-    html("table", {}, html("caption", {}, "Loss"), head("which", "task A", "task B", "mean"), lossRows),
-    html("table", {}, html("caption", {}, "Arrows and their angle to M"), head("method", "vector", "length", "angle"), arrowRows),
+    html("table", {}, html("caption", {}, "Loss"), tableHead("which", "task A", "task B", "mean"), lossRows),
+    html("table", {}, html("caption", {}, "Arrows and their angle to M"), tableHead("method", "vector", "length", "angle"), arrowRows),
   );
   const root = html(
     "div", { class: "mk-fig mk-two-tasks", role: "group", "aria-label": "Live figure: two tasks, one initialisation" },
@@ -154,12 +145,6 @@ function render({ model, el }) {
   );
   el.append(root);
 
-  // Geometry: real pixels, laid out anew for each width.
-  const box = { left: 26, top: 6, width: 0, height: 0 };
-  const px = ([x, y]) => [
-    box.left + ((x - X_RANGE[0]) / (X_RANGE[1] - X_RANGE[0])) * box.width,
-    box.top + ((Y_RANGE[1] - y) / (Y_RANGE[1] - Y_RANGE[0])) * box.height,
-  ];
   const toTheta = (event) => {
     const at = plot.getBoundingClientRect();
     return [
@@ -174,37 +159,7 @@ function render({ model, el }) {
   };
 
   function layout() {
-    const style = getComputedStyle(root);
-    const width = root.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-    if (width <= 0) return;
-    box.width = width - box.left - 6;
-    box.height = box.width * ((Y_RANGE[1] - Y_RANGE[0]) / (X_RANGE[1] - X_RANGE[0]));
-    plot.setAttribute("width", width);
-    plot.setAttribute("height", box.height + box.top + 24);
-    const ticks = [];
-    for (const x of [-2, -1, 0, 1, 2]) ticks.push(tickLabel(px([x, Y_RANGE[0]]), [0, 16], x, "middle"));
-    for (const y of [-2, -1, 0, 1, 2]) ticks.push(tickLabel(px([X_RANGE[0], y]), [-6, 4], y, "end"));
-    const frame = svg("rect", { x: box.left, y: box.top, width: box.width, height: box.height, fill: "none", stroke: "var(--mk-rule)" });
-    const names = [
-      svg("text", { x: box.left + box.width - 2, y: box.top + box.height + 16, "text-anchor": "end", class: "mk-tick" }, "θ₁"),
-      svg("text", { x: 2, y: box.top + 12, class: "mk-tick" }, "θ₂"),
-    ];
-    axes.replaceChildren(frame, ...ticks, ...names);
-    const [sx, sy] = [box.width / (X_RANGE[1] - X_RANGE[0]), box.height / (Y_RANGE[1] - Y_RANGE[0])];
-    const [ox, oy] = px([0, 0]);
-    contours.setAttribute("transform", `translate(${ox} ${oy}) scale(${sx} ${-sy})`);
-    draw();
-  }
-
-  // An arrow from one pixel to another, with its head, in the method's colour and dash.
-  function arrowPath([x0, y0], [x1, y1], { width, dash }, name) {
-    const colour = `var(--mk-${name})`;
-    const angle = (Math.atan2(y1 - y0, x1 - x0) * 180) / Math.PI;
-    const size = 6 + width;
-    const reach = Math.max(0, Math.hypot(x1 - x0, y1 - y0) - size) / (Math.hypot(x1 - x0, y1 - y0) || 1);
-    return svg("g", { class: `mk-arrow-${name}` },
-      svg("line", { x1: x0, y1: y0, x2: x0 + reach * (x1 - x0), y2: y0 + reach * (y1 - y0), stroke: colour, "stroke-width": width, "stroke-dasharray": dash }),
-      svg("path", { d: `M0 0L${-size} ${-size * 0.6}L${-size} ${size * 0.6}Z`, fill: colour, transform: `translate(${x1} ${y1}) rotate(${angle})` }));
+    if (plane.fit(plot, root)) draw();
   }
 
   // Contours change only with the surface they show, so they are kept under a key.
@@ -229,11 +184,6 @@ function render({ model, el }) {
     contours.replaceChildren(svg("path", { class: "mk-line", stroke: "var(--mk-faint)", "stroke-width": 1, d: contourPath(meanQuery, X_RANGE, Y_RANGE, levels) }));
   }
 
-  function cross([x, y], r, turned, colour) {
-    const d = turned ? `M${-r} ${-r}L${r} ${r}M${-r} ${r}L${r} ${-r}` : `M${-r} 0L${r} 0M0 ${-r}L0 ${r}`;
-    return svg("path", { d, transform: `translate(${x} ${y})`, stroke: colour, "stroke-width": 2.5, fill: "none" });
-  }
-
   function taskMarks(task, i, steps) {
     const path = steps.map(px);
     const [x, y] = px(task.support);
@@ -256,7 +206,7 @@ function render({ model, el }) {
   function arrowMarks(arrows, scaleOfReptile) {
     const [x, y] = px(model.get("theta"));
     const shown = model.get("show").filter((name) => length(arrows[name]) > 1e-12);
-    const drawn = Object.keys(ARROWS).filter((name) => shown.includes(name)).map((name) => {
+    const drawn = ARROWS.filter((name) => shown.includes(name)).map((name) => {
       const [u, v] = arrows[name];
       const size = length([u, v]) / (name === "reptile" ? scaleOfReptile : 1);
       const reach = 34 + (0.16 * box.width * size) / (size + 0.5);
@@ -280,14 +230,10 @@ function render({ model, el }) {
     const at = (angle, r) => [x + r * Math.cos(angle), y + r * Math.sin(angle)];
     return drawn.flatMap(({ name, reach, direction, letterAt }) => {
       const [tx, ty] = at(letterAt, reach + 12);
-      return [
-        arrowPath([x, y], at(direction, reach), ARROWS[name], name),
-        svg("text", { x: tx, y: ty + 5, "text-anchor": "middle", class: "mk-halo", style: `fill: var(--mk-${name}); font-size: 14px` }, ARROWS[name].letter),
-      ];
+      return [methodArrow(name, [x, y], at(direction, reach)), methodLetter(name, tx, ty)];
     });
   }
 
-  const row = (name, ...cells) => html("tr", {}, html("th", { scope: "row" }, name), ...cells.map((cell) => html("td", {}, cell)));
   function draw() {
     if (!box.width) return;
     const [theta, alpha, innerSteps, show] = ["theta", "alpha", "inner_steps", "show"].map((key) => model.get(key));
@@ -305,13 +251,12 @@ function render({ model, el }) {
     metaBox.checked = model.get("meta_contours");
 
     const losses = [["support, at θ", "support"], ["query, at θ", "query"], [`query, after ${innerSteps} step${innerSteps > 1 ? "s" : ""}`, "queryAfter"]];
-    lossRows.replaceChildren(...losses.map(([name, key]) => row(name, ...each.map((task) => format(task[key])), format(mean((task) => task[key])))));
-    arrowRows.replaceChildren(...Object.entries(ARROWS).map(([name, { letter }]) => {
-      const angle = angleBetween(arrows[name], arrows.maml);
-      const short = name === "maml" ? "MAML" : name === "fomaml" ? "FOMAML" : "Reptile";
-      return row(html("span", {}, html("b", { style: `color: var(--mk-${name})` }, letter), ` ${short}`),
-        `(${arrows[name].map((v) => format(v, length(arrows[name]) < 0.01 ? 5 : 3, false)).join(", ")})`, format(length(arrows[name])), name === "maml" ? "–" : `${format(angle, 1)}°`);
-    }));
+    lossRows.replaceChildren(...losses.map(([name, key]) => tableRow(name, [...each.map((task) => format(task[key])), format(mean((task) => task[key]))])));
+    arrowRows.replaceChildren(...ARROWS.map((name) => tableRow(methodName(name), [
+      `(${arrows[name].map((v) => format(v, length(arrows[name]) < 0.01 ? 5 : 3, false)).join(", ")})`,
+      format(length(arrows[name])),
+      name === "maml" ? "–" : `${format(angleBetween(arrows[name], arrows.maml), 1)}°`,
+    ])));
     // Full precision for whoever checks the figure against Python.
     const exact = { theta, alpha, innerSteps, ...arrows };
     for (const key of ["adapted", "support", "query", "queryAfter"]) exact[key] = each.map((task) => task[key]).flat();

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
-from widget_pages import serve
+from playwright.sync_api import Browser, Page, sync_playwright
+from widget_pages import build_page, open_page, serve
 
 HTML = Path(__file__).resolve().parents[2] / "_build" / "html"
 NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
@@ -45,3 +45,17 @@ def site() -> Iterator[str]:
     """The address of the finished book on this machine."""
     with serve(HTML) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def book(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The addresses of a page with the code cells that the test module lists as ``CELLS``."""
+    with build_page(tmp_path_factory.mktemp("book"), request.module.CELLS) as urls:
+        yield urls
+
+
+@pytest.fixture
+def page(book: dict[str, str], browser: Browser) -> Iterator[Page]:
+    """That page, open over http."""
+    with open_page(browser, book["http"]) as page:
+        yield page

@@ -1,36 +1,11 @@
 """The curvature figure, in a page that the book's own chain builds: no kernel, no other host, the numbers of autograd."""
 
 import pytest
-from widget_pages import axe_violations, build_page, open_page, smallest_text
+from widget_pages import assert_accessible_and_fits, open_page, readout, set_range
 
 from mamlkit.widgets import curvature_arrows
 
-SOURCE = "from mamlkit.widgets import Curvature\n\nCurvature()"
-
-
-@pytest.fixture(scope="module")
-def book(tmp_path_factory):
-    with build_page(tmp_path_factory.mktemp("curvature"), [SOURCE]) as urls:
-        yield urls
-
-
-@pytest.fixture
-def page(book, browser):
-    with open_page(browser, book["http"]) as page:
-        yield page
-
-
-def readout(page):
-    """What the figure shows, in full precision."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    data = page.eval_on_selector(".mk-readout", "node => ({...node.dataset})")
-    return {key: [float(number) for number in value.split(",")] for key, value in data.items()}
-
-
-def set_range(page, index, value):
-    page.locator(".mk-slider input").nth(index).evaluate(
-        "(node, value) => { node.value = value; node.dispatchEvent(new Event('input', {bubbles: true})); }", value
-    )
+CELLS = ["from mamlkit.widgets import Curvature\n\nCurvature()"]
 
 
 def assert_same_as_python(shown):
@@ -92,8 +67,4 @@ def test_touch_moves_a_slider(book, browser):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_accessible_and_fits(book, browser, scheme, width):
     with open_page(browser, book["http"], width=width, color_scheme=scheme) as page:
-        assert axe_violations(page, ".mk-fig") == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        inner, outer = page.eval_on_selector(".mk-fig", "node => [node.scrollWidth, node.clientWidth]")
-        assert inner <= outer
-        assert smallest_text(page, ".mk-fig") >= 11
+        assert_accessible_and_fits(page, width)

@@ -3,18 +3,14 @@
 import math
 
 import pytest
-from widget_pages import axe_violations, build_page, open_page, smallest_text
+from widget_pages import assert_accessible_and_fits, open_page, readout, set_range
 
 from mamlkit.widgets import two_task_arrows
 
-SOURCE = "from mamlkit.widgets import TwoTasks\n\nTwoTasks(theta=(-0.2, -1.3), alpha=0.4, inner_steps=3)"
-SLIDER = "import ipywidgets\n\nipywidgets.IntSlider(description='plain')"
-
-
-@pytest.fixture(scope="module")
-def book(tmp_path_factory):
-    with build_page(tmp_path_factory.mktemp("two_tasks"), [SOURCE, SLIDER]) as urls:
-        yield urls
+CELLS = [
+    "from mamlkit.widgets import TwoTasks\n\nTwoTasks(theta=(-0.2, -1.3), alpha=0.4, inner_steps=3)",
+    "import ipywidgets\n\nipywidgets.IntSlider(description='plain')",
+]
 
 
 @pytest.fixture(params=["http", "file"])
@@ -27,19 +23,6 @@ def page(request, book, browser):
 def http_page(book, browser):
     with open_page(browser, book["http"]) as page:
         yield page
-
-
-def readout(page):
-    """What the figure shows, in full precision."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    data = page.eval_on_selector(".mk-readout", "node => ({...node.dataset})")
-    return {key: [float(number) for number in value.split(",")] for key, value in data.items()}
-
-
-def set_range(page, index, value):
-    page.locator(".mk-slider input").nth(index).evaluate(
-        "(node, value) => { node.value = value; node.dispatchEvent(new Event('input', {bubbles: true})); }", value
-    )
 
 
 def centre(page):
@@ -199,11 +182,7 @@ def test_maml_arrow_is_the_slope_of_the_meta_contours(http_page):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_accessible_and_fits(book, browser, scheme, width):
     with open_page(browser, book["http"], width=width, color_scheme=scheme) as page:
-        assert axe_violations(page, ".mk-fig") == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        inner, outer = page.eval_on_selector(".mk-fig", "node => [node.scrollWidth, node.clientWidth]")
-        assert inner <= outer
-        assert smallest_text(page, ".mk-fig") >= 11
+        assert_accessible_and_fits(page, width)
         paper = page.eval_on_selector(".mk-fig", "node => getComputedStyle(node).backgroundColor")
         assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(21, 25, 30)")
 

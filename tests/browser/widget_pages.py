@@ -94,6 +94,29 @@ def open_page(browser, url, width=1280, height=900, **options):
         context.close()
 
 
+def readout(page):
+    """What the figure shows, in full precision."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    data = page.eval_on_selector(".mk-readout", "node => ({...node.dataset})")
+    return {key: [float(number) for number in value.split(",")] for key, value in data.items()}
+
+
+def set_range(page, index, value):
+    """Move the slider of that number, as a reader's hand does."""
+    page.locator(".mk-slider input").nth(index).evaluate(
+        "(node, value) => { node.value = value; node.dispatchEvent(new Event('input', {bubbles: true})); }", value
+    )
+
+
+def assert_accessible_and_fits(page, width):
+    """No rule of axe is broken, nothing overflows, and the smallest text can be read."""
+    assert axe_violations(page, ".mk-fig") == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for inner, outer in page.eval_on_selector_all(".mk-fig", "all => all.map((n) => [n.scrollWidth, n.clientWidth])"):
+        assert inner <= outer
+    assert smallest_text(page, ".mk-fig") >= 11
+
+
 def axe_violations(page, selector):
     """WCAG A and AA violations inside the selector, as 'rule: element'."""
     page.add_script_tag(path=Path(find_spec("axe_playwright_python").origin).with_name("axe.min.js"))
