@@ -5,6 +5,7 @@ Each figure stands in its own module next to the plain torch functions that comp
 
 from mamlkit.widgets.annealing import Annealing, annealed_losses
 from mamlkit.widgets.curvature import Curvature, curvature_arrows
+from mamlkit.widgets.episode import Episode, episode_answers
 from mamlkit.widgets.grade_book import GradeBook, grades_seen
 from mamlkit.widgets.sinusoids import ThreeStarts, three_starts
 from mamlkit.widgets.two_tasks import TwoTasks, two_task_arrows, two_task_losses
@@ -12,11 +13,13 @@ from mamlkit.widgets.two_tasks import TwoTasks, two_task_arrows, two_task_losses
 __all__ = [
     "Annealing",
     "Curvature",
+    "Episode",
     "GradeBook",
     "ThreeStarts",
     "TwoTasks",
     "annealed_losses",
     "curvature_arrows",
+    "episode_answers",
     "grades_seen",
     "three_starts",
     "two_task_arrows",
