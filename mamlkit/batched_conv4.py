@@ -3,7 +3,8 @@
 Each task has weights of its own after the first inner step, so a layer is a different function for every task. A convolution with
 as many groups as tasks is exactly that: task t's images are the channels ``t * channels`` to ``(t + 1) * channels`` of one wide
 image, and group t meets them with task t's kernels. Batch norm and the rest act on each channel alone, so they need no change.
-What it saves is calls: on a few small images a call costs more than its arithmetic. Blocks are those of ``fused_block``.
+What it saves is calls: on a few small images a call costs more than its arithmetic. Blocks are those of ``fused_block``, and
+convolutions with a stride those of ``patches``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from mamlkit.functional import Parameters
 from mamlkit.fused_block import convolution, norm_activate
 from mamlkit.inner_loop import InnerLoop, Loss, descend
-from mamlkit.patches import product, unfolded
+from mamlkit.patches import strided_convolution
 from mamlkit.tasks import TaskBatch
 from mamlkit.unrolling import AdaptedTasks
 
@@ -107,31 +108,22 @@ def _forward(parts: _Parts, x: Tensor) -> Tensor:
     """Outputs ``(tasks, points, ways)`` for ``x`` ``(tasks, points, *input)``."""
     tasks, points = x.shape[:2]
 
-    def each(parameter: Tensor, own_axes: int) -> Tensor:
-        return parameter if parameter.ndim > own_axes else parameter.expand(tasks, *parameter.shape)  # (tasks, ...)
+    def rows(parameter: Tensor, own_axes: int) -> Tensor:
+        each = parameter if parameter.ndim > own_axes else parameter.expand(tasks, *parameter.shape)
+        return each.flatten(0, 1)  # (tasks * filters, ...)
 
     x = x.transpose(0, 1).flatten(1, 2)  # (points, tasks * channels, height, width)
     x = x.contiguous(memory_format=torch.channels_last)  # values of one place lie together: faster on CPU and GPU
     for convolve, norm, slope, pool in parts.blocks:
-        kernel, gamma, beta = each(convolve.weight, 4), each(norm.weight, 1), each(norm.bias, 1)
-        x = _strided(x, kernel) if convolve.stride[0] == 2 else convolution(x, kernel.flatten(0, 1), groups=tasks)
-        x = norm_activate(x, gamma.flatten(), beta.flatten(), pool=pool, slope=slope, eps=norm.eps)
+        apply = convolution if convolve.stride[0] == 1 else strided_convolution
+        x = apply(x, rows(convolve.weight, 4), groups=tasks)
+        x = norm_activate(x, rows(norm.weight, 1), rows(norm.bias, 1), pool=pool, slope=slope, eps=norm.eps)
     if parts.mean:
         x = x.mean((2, 3), keepdim=True)  # (points, tasks * filters, 1, 1)
     features = x.reshape(points, tasks, -1).transpose(0, 1)  # (tasks, points, features)
     weight, bias = parts.linear.weight, parts.linear.bias
     outputs = features @ weight.mT  # (tasks, points, ways)
     return outputs + (bias[:, None] if bias.ndim == 2 else bias)
-
-
-def _strided(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolution with a stride of 2: ``(points, tasks * channels, height, width)``, ``(tasks, filters, channels, 3, 3)``."""
-    tasks = len(kernel)
-    points, _, height, width = x.shape
-    matrix = kernel.permute(0, 1, 3, 4, 2).flatten(2)  # (tasks, filters, 9 * channels)
-    c = product(unfolded(x, tasks, stride=2), matrix)  # (tasks, points * rows * columns, filters)
-    maps = c.unflatten(1, (points, (height + 1) // 2, (width + 1) // 2)).permute(1, 2, 3, 0, 4)
-    return maps.flatten(3).permute(0, 3, 1, 2)  # (points, tasks * filters, rows, columns), channels last
 
 
 def conv4_together(

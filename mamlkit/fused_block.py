@@ -45,77 +45,74 @@ __all__ = ["convolution", "norm_activate"]
 _aten = torch.ops.aten
 
 
-def convolution(x: Tensor, kernel: Tensor, stride: int = 1, groups: int = 1) -> Tensor:
+def convolution(x: Tensor, kernel: Tensor, groups: int = 1) -> Tensor:
     """Convolution with 3 x 3 kernels and a border of one zero, without bias.
 
     Args:
         x: ``(points, groups * inputs, height, width)``.
         kernel: ``(groups * filters, inputs, 3, 3)``; each group sees its own inputs only.
-        stride: of the output.
         groups: how many.
     """
-    return _Convolution.apply(x, kernel, stride, groups)
+    return _Convolution.apply(x, kernel, groups)
 
 
 class _Convolution(torch.autograd.Function):
     """conv(x, w)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: Tensor, stride: int, groups: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, groups: int) -> Tensor:
         ctx.save_for_backward(x, kernel)
-        ctx.layout = stride, groups
-        return _aten.convolution(x, kernel, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], groups)
+        ctx.groups = groups
+        return _aten.convolution(x, kernel, None, [1, 1], [1, 1], [1, 1], False, [0, 0], groups)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, kernel = ctx.saved_tensors
-        for_x = _ToInput.apply(gradient, kernel, x.shape, *ctx.layout) if ctx.needs_input_grad[0] else None
-        for_kernel = _ToKernel.apply(gradient, x, kernel.shape, *ctx.layout) if ctx.needs_input_grad[1] else None
-        return for_x, for_kernel, None, None
+        for_x = _ToInput.apply(gradient, kernel, x.shape, ctx.groups) if ctx.needs_input_grad[0] else None
+        for_kernel = _ToKernel.apply(gradient, x, kernel.shape, ctx.groups) if ctx.needs_input_grad[1] else None
+        return for_x, for_kernel, None
 
 
 class _ToInput(torch.autograd.Function):
     """to_input(g, w); by the definition <c, to_input(g, w)> = <g, conv(c, w)>, so conv and to_kernel are its derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, kernel: Tensor, shape: torch.Size, stride: int, groups: int) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, kernel: Tensor, shape: torch.Size, groups: int) -> Tensor:
         ctx.save_for_backward(gradient, kernel)
-        ctx.layout = stride, groups
+        ctx.groups = groups
         like = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=_layout(gradient))
-        return _convolution_backward(gradient, like, kernel, stride, groups, 0)
+        return _convolution_backward(gradient, like, kernel, groups, 0)
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         gradient, kernel = ctx.saved_tensors
-        for_gradient = _Convolution.apply(cotangent, kernel, *ctx.layout) if ctx.needs_input_grad[0] else None
+        for_gradient = _Convolution.apply(cotangent, kernel, ctx.groups) if ctx.needs_input_grad[0] else None
         wanted = ctx.needs_input_grad[1]
-        for_kernel = _ToKernel.apply(gradient, cotangent, kernel.shape, *ctx.layout) if wanted else None
-        return for_gradient, for_kernel, None, None, None
+        for_kernel = _ToKernel.apply(gradient, cotangent, kernel.shape, ctx.groups) if wanted else None
+        return for_gradient, for_kernel, None, None
 
 
 class _ToKernel(torch.autograd.Function):
     """to_kernel(g, x); by the definition <c, to_kernel(g, x)> = <g, conv(x, c)>, so conv and to_input are its derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, x: Tensor, shape: torch.Size, stride: int, groups: int) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, x: Tensor, shape: torch.Size, groups: int) -> Tensor:
         ctx.save_for_backward(gradient, x)
-        ctx.layout = stride, groups
-        return _convolution_backward(gradient, x, gradient.new_empty(shape), stride, groups, 1)
+        ctx.groups = groups
+        return _convolution_backward(gradient, x, gradient.new_empty(shape), groups, 1)
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         gradient, x = ctx.saved_tensors
-        for_gradient = _Convolution.apply(x, cotangent, *ctx.layout) if ctx.needs_input_grad[0] else None
-        for_x = _ToInput.apply(gradient, cotangent, x.shape, *ctx.layout) if ctx.needs_input_grad[1] else None
-        return for_gradient, for_x, None, None, None
+        for_gradient = _Convolution.apply(x, cotangent, ctx.groups) if ctx.needs_input_grad[0] else None
+        for_x = _ToInput.apply(gradient, cotangent, x.shape, ctx.groups) if ctx.needs_input_grad[1] else None
+        return for_gradient, for_x, None, None
 
 
-def _convolution_backward(gradient: Tensor, x: Tensor, kernel: Tensor, stride: int, groups: int, which: int) -> Tensor:
+def _convolution_backward(gradient: Tensor, x: Tensor, kernel: Tensor, groups: int, which: int) -> Tensor:
     """torch's own first derivative, for the input (0) or the kernel (1) alone; of that one only the shape counts."""
     wanted = [which == 0, which == 1, False]
-    found = _aten.convolution_backward(
-        gradient, x, kernel, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], groups, wanted
-    )
+    found = _aten.convolution_backward(gradient, x, kernel, None, [1, 1], [1, 1], [1, 1], False, [0, 0], groups, wanted)
     return found[which]
 
 

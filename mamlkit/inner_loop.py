@@ -132,10 +132,17 @@ def inner_step(objective: Objective, parameters: Parameters, rates: Rates, step:
         )
     with torch.set_grad_enabled(order > 0):
         moved = {
-            name: current[name] - rate * gradient  # the shape of the parameter
+            name: _moved(current[name], rate, gradient)
             for (name, rate), gradient in zip(rates.items(), gradients, strict=True)
         }
     return {**parameters, **moved}
+
+
+def _moved(value: Tensor, rate: Tensor | float, gradient: Tensor) -> Tensor:
+    """value - rate * gradient, in one pass over memory."""
+    if isinstance(rate, Tensor):
+        return torch.addcmul(value, rate, gradient, value=-1)
+    return torch.sub(value, gradient, alpha=rate)
 
 
 def adapt(

@@ -1,4 +1,4 @@
-"""Unfolding and the product, against torch's own convolution, and their derivatives against finite differences."""
+"""The strided convolution by patches, against torch's own, and its derivatives against finite differences."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
-from mamlkit.patches import folded, product, unfolded
+from mamlkit.patches import strided_convolution
 
-TASKS, POINTS, CHANNELS, FILTERS = 2, 3, 2, 3
+GROUPS, POINTS = 2, 3
 
 
 def draw(*shape):
@@ -18,44 +18,33 @@ def draw(*shape):
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(6, 6), (5, 7), (2, 1)])
-def test_patches_times_kernel_is_a_convolution(size, stride, layout):
-    x = draw(POINTS, TASKS * CHANNELS, *size).contiguous(memory_format=layout)
-    kernel = draw(TASKS, FILTERS, CHANNELS, 3, 3)
-    truth = F.conv2d(x, kernel.flatten(0, 1), stride=stride, padding=1, groups=TASKS)
-    c = product(unfolded(x, TASKS, stride), kernel.permute(0, 1, 3, 4, 2).flatten(2))
-    maps = c.unflatten(1, (POINTS, *truth.shape[2:])).permute(1, 0, 4, 2, 3).flatten(1, 2)
-    torch.testing.assert_close(maps, truth)
+@pytest.mark.parametrize(("inputs", "filters"), [(1, 12), (2, 3)])  # a thin matrix of patches, and a wide one
+def test_is_a_convolution_with_its_derivatives(inputs, filters, size, layout):
+    x = draw(POINTS, GROUPS * inputs, *size).detach().contiguous(memory_format=layout).requires_grad_()
+    kernel = draw(GROUPS * filters, inputs, 3, 3).detach().contiguous(memory_format=layout).requires_grad_()
+    truth = F.conv2d(x, kernel, stride=2, padding=1, groups=GROUPS)
+    c = strided_convolution(x, kernel, GROUPS)
+    torch.testing.assert_close(c, truth)
+    assert c.is_contiguous(memory_format=torch.channels_last)
+
+    def slopes(c):
+        first = torch.autograd.grad(c.sin().sum(), (x, kernel), create_graph=True)
+        return [*first, *torch.autograd.grad(sum(g.square().sum() for g in first), (x, kernel))]
+
+    for answer, value in zip(slopes(c), slopes(truth), strict=True):
+        torch.testing.assert_close(answer, value)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [(6, 6), (5, 7), (2, 1)])
-def test_folding_is_the_transpose(size, stride):
-    x = draw(POINTS, TASKS * CHANNELS, *size)
-    patches = unfolded(x, TASKS, stride)
-    other = draw(*patches.shape)
-    back = folded(other, x.shape, TASKS, stride)
-    assert back.is_contiguous(memory_format=torch.channels_last) or back.is_contiguous()
-    torch.testing.assert_close((patches * other).sum(), (x * back).sum())
+def test_derivatives_by_finite_differences():
+    x, kernel = draw(2, GROUPS * 2, 4, 3), draw(GROUPS * 2, 2, 3, 3)
 
+    def convolve(x, kernel):
+        return strided_convolution(x, kernel, GROUPS)
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_derivatives_of_unfolding(stride):
-    x = draw(2, TASKS * CHANNELS, 4, 3)
-    assert gradcheck(lambda x: unfolded(x, TASKS, stride) ** 2, x)
-    assert gradgradcheck(lambda x: unfolded(x, TASKS, stride) ** 2, x)
+    def slope(x, kernel):
+        return torch.autograd.grad(convolve(x, kernel).square().sum(), (x, kernel), create_graph=True)
 
-
-def test_derivatives_of_the_product():
-    rows, kernel = draw(TASKS, 4, 5), draw(TASKS, 3, 5)
-    assert gradcheck(product, (rows, kernel))
-    assert gradgradcheck(product, (rows, kernel))
-    (slope,) = torch.autograd.grad(product(rows, kernel).square().sum(), kernel, create_graph=True)
-    (curvature,) = torch.autograd.grad(slope.square().sum(), kernel, create_graph=True)
-    assert gradcheck(lambda k: torch.autograd.grad(_slope(rows, k).square().sum(), k, create_graph=True)[0], kernel)
-    assert curvature.requires_grad
-
-
-def _slope(rows, kernel):
-    return torch.autograd.grad(product(rows, kernel).square().sum(), kernel, create_graph=True)[0]
+    assert gradcheck(convolve, (x, kernel))
+    assert gradgradcheck(convolve, (x, kernel))
+    assert gradgradcheck(slope, (x, kernel))  # the third derivative, too
