@@ -10,16 +10,6 @@ const EPOCH_HEIGHT = 150;
 
 // ---- Mathematics -----------------------------------------------------------------------------------------------
 
-// As AnnealedMultiStep(epochs).weights(K, epoch).
-function weightsOf(K, epoch, epochs, floor) {
-  if (epoch >= epochs) return Array.from({ length: K }, (_, k) => (k === K - 1 ? 1 : 0));
-  const early = Math.max(1 / K - epoch / (K * epochs), floor / K);
-  const last = Math.min(1 / K + (epoch * (K - 1)) / (K * epochs), 1 - ((K - 1) * floor) / K);
-  return Array.from({ length: K }, (_, k) => (k === K - 1 ? last : early));
-}
-
-const weigh = (weights, losses) => weights.reduce((sum, w, k) => sum + w * losses[k], 0);
-
 // "A", "B", or "" where the two are equal up to rounding.
 function better([a, b]) {
   return Math.abs(a - b) < 1e-9 ? "" : a < b ? "A" : "B";
@@ -204,10 +194,10 @@ function render({ model, el }) {
     const [epoch, epochs, K] = ["epoch", "epochs", "inner_steps"].map((key) => model.get(key));
     const tasks = { task_a: model.get("task_a").slice(0, K), task_b: model.get("task_b").slice(0, K) };
     const byEpoch = Array.from({ length: maxEpoch + 1 }, (_, e) => {
-      const weights = weightsOf(K, e, epochs, floor);
+      const weights = annealedWeights(K, e, epochs, floor);
       return Object.values(tasks).map((losses) => weigh(weights, losses));
     });
-    const weights = weightsOf(K, epoch, epochs, floor);
+    const weights = annealedWeights(K, epoch, epochs, floor);
     const weighted = byEpoch[epoch];
     const ends = Object.values(tasks).map((losses) => losses[K - 1]);
     const change = firstFlip(byEpoch);

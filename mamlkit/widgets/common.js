@@ -137,6 +137,16 @@ const tableHead = (...names) => html("thead", {}, html("tr", {}, ...names.map((n
 const tableRow = (name, cells, attributes = {}) =>
   html("tr", attributes, html("th", { scope: "row" }, name), ...cells.map((cell) => html("td", {}, cell)));
 
+// The weights of the K query losses in an epoch of MAML++, as AnnealedMultiStep(epochs).weights(K, epoch); and a weighted sum.
+function annealedWeights(K, epoch, epochs, floor) {
+  if (epoch >= epochs) return Array.from({ length: K }, (_, k) => (k === K - 1 ? 1 : 0));
+  const early = Math.max(1 / K - epoch / (K * epochs), floor / K);
+  const last = Math.min(1 / K + (epoch * (K - 1)) / (K * epochs), 1 - ((K - 1) * floor) / K);
+  return Array.from({ length: K }, (_, k) => (k === K - 1 ? last : early));
+}
+
+const weigh = (weights, losses) => weights.reduce((sum, w, k) => sum + w * losses[k], 0);
+
 // The directions of three methods, as every figure draws them.
 const METHODS = {
   maml: { letter: "M", name: "MAML", width: 5.5, dash: null },

@@ -4,32 +4,17 @@ const ROWS = [
   { colour: "var(--mk-ink)", dash: null, shape: "●" },
   { colour: "var(--mk-query)", dash: "7 4", shape: "■" },
 ];
-const FLOOR = 0.03; // of 1/K: the early steps keep this much until annealing ends
 const WORDS = {
   scores: { row: "student", step: "exam" },
   losses: { row: "task", step: "step" },
 };
 
-// ---- Mathematics -----------------------------------------------------------------------------------------------
-
-function annealedWeights(steps, epoch, epochs) {
-  if (epoch >= epochs) return lastOnly(steps);
-  const early = Math.max(1 / steps - epoch / (steps * epochs), FLOOR / steps);
-  const last = Math.min(1 / steps + (epoch * (steps - 1)) / (steps * epochs), 1 - ((steps - 1) * FLOOR) / steps);
-  return [...Array(steps - 1).fill(early), last];
-}
-
-function lastOnly(steps) {
-  return [...Array(steps - 1).fill(0), 1];
-}
-
-const weigh = (values, weights) => values.reduce((sum, value, k) => sum + weights[k] * value, 0);
-
 // ---- The figure ------------------------------------------------------------------------------------------------
 
 function render({ model, el }) {
   const start = model.get("rows");
-  const [kind, top, epochs] = [model.get("kind"), model.get("top"), model.get("annealing_epochs")];
+  const [kind, top] = [model.get("kind"), model.get("top")];
+  const { epochs, floor } = model.get("annealing");
   const steps = start[0].length;
   const words = WORDS[kind];
   const unit = top / 100; // what one press of an arrow key moves
@@ -67,7 +52,7 @@ function render({ model, el }) {
     html("span", {}, swatch("maml"), " weight in MAML"), html("span", {}, swatch("mamlpp"), " weight in MAML++"));
   const verdicts = ["MAML", "MAML++"].map(() => html("p", { style: "font-size: 16px; font-weight: 600; margin: 2px 0" }));
   const body = html("tbody");
-  const head = html("thead", {}, html("tr", {}, ...[words.step, ...names, "MAML weighs", "MAML++ weighs"].map((name) => html("th", { scope: "col" }, name))));
+  const head = tableHead(words.step, ...names, "MAML weighs", "MAML++ weighs");
   const readout = html("div", { class: "mk-readout" },
     html("table", { class: "mk-wrap" }, html("caption", {}, kind === "scores" ? "Scores (more is better)" : "Query losses (less is better)"), head, body));
   const status = liveRegion();
@@ -172,12 +157,11 @@ function render({ model, el }) {
     return `${method} prefers ${names[best]}: ${show(seen[best])} against ${show(seen[1 - best])}.`;
   }
 
-  const row = (name, cells, attributes = {}) => html("tr", attributes, html("th", { scope: "row" }, name), ...cells.map((cell) => html("td", {}, cell)));
   function draw() {
     if (!box.width) return;
     const [rows, now] = [model.get("rows"), model.get("epoch")];
-    const weights = [lastOnly(steps), annealedWeights(steps, now, epochs)];
-    const seen = weights.map((w) => rows.map((values) => weigh(values, w))); // by method, then by row
+    const weights = [epochs, now].map((e) => annealedWeights(steps, e, epochs, floor)); // after annealing, MAML++ weighs as MAML
+    const seen = weights.map((w) => rows.map((values) => weigh(w, values))); // by method, then by row
     epoch.update();
     const tall = (weight) => weight * (strip.height - 4);
     marks.replaceChildren(
@@ -196,9 +180,9 @@ function render({ model, el }) {
     }));
     verdicts.forEach((node, m) => (node.textContent = verdict(m ? "MAML++" : "MAML", seen[m])));
     body.replaceChildren(
-      ...rows[0].map((_, k) => row(String(k + 1), [...rows.map((values) => show(values[k])), ...weights.map((w) => (isWhole(w[k]) ? String(w[k]) : format(w[k], 3, false)))])),
-      row("MAML sees", [...seen[0].map(show), "", ""], { class: "mk-now" }),
-      row("MAML++ sees", [...seen[1].map(show), "", ""], { class: "mk-now" }),
+      ...rows[0].map((_, k) => tableRow(String(k + 1), [...rows.map((values) => show(values[k])), ...weights.map((w) => (isWhole(w[k]) ? String(w[k]) : format(w[k], 3, false)))])),
+      tableRow("MAML sees", [...seen[0].map(show), "", ""], { class: "mk-now" }),
+      tableRow("MAML++ sees", [...seen[1].map(show), "", ""], { class: "mk-now" }),
     );
     // Full precision for whoever checks the figure against Python.
     const exact = { rows: rows.flat(), epoch: now, weights: weights[1], maml: seen[0], mamlpp: seen[1] };

@@ -70,7 +70,9 @@ class GradeBook(anywidget.AnyWidget):
     kind = traitlets.Enum(KINDS, default_value="scores").tag(sync=True)
     epoch = traitlets.Int(0, min=0, max=ANNEALING_EPOCHS).tag(sync=True)
     top = traitlets.Float(100.0, read_only=True).tag(sync=True)
-    annealing_epochs = traitlets.Int(ANNEALING_EPOCHS, read_only=True).tag(sync=True)
+    annealing = traitlets.Dict(
+        default_value={"epochs": ANNEALING_EPOCHS, "floor": AnnealedMultiStep.floor}, read_only=True
+    ).tag(sync=True)
 
     def __init__(self, rows: Any = STUDENTS, kind: str = "scores", epoch: int = 0) -> None:
         table = [[float(value) for value in row] for row in rows]

@@ -1,37 +1,14 @@
 """The grade book, in a page that the book's own chain builds: no kernel, no other host, the numbers of mamlkit.outer_loss."""
 
 import pytest
-from widget_pages import axe_violations, build_page, open_page, smallest_text
+from widget_pages import assert_accessible_and_fits, open_page, readout, set_range
 
 from mamlkit.widgets import grades_seen
 
-STUDENTS = "from mamlkit.widgets import GradeBook\n\nGradeBook()"
-TASKS = "GradeBook(rows=[[0.9, 3.1, 1.4, 0.85, 0.6], [1.2, 1.0, 0.9, 0.8, 0.62]], kind='losses', epoch=3)"
-
-
-@pytest.fixture(scope="module")
-def book(tmp_path_factory):
-    with build_page(tmp_path_factory.mktemp("grade_book"), [STUDENTS, TASKS]) as urls:
-        yield urls
-
-
-@pytest.fixture
-def page(book, browser):
-    with open_page(browser, book["http"]) as page:
-        yield page
-
-
-def readout(page, figure=0):
-    """What the figure shows, in full precision."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    data = page.locator(".mk-readout").nth(figure).evaluate("node => ({...node.dataset})")
-    return {key: [float(number) for number in value.split(",")] for key, value in data.items()}
-
-
-def set_epoch(page, value, figure=0):
-    page.locator(".mk-slider input").nth(figure).evaluate(
-        "(node, value) => { node.value = value; node.dispatchEvent(new Event('input', {bubbles: true})); }", value
-    )
+CELLS = [
+    "from mamlkit.widgets import GradeBook\n\nGradeBook()",
+    "GradeBook(rows=[[0.9, 3.1, 1.4, 0.85, 0.6], [1.2, 1.0, 0.9, 0.8, 0.62]], kind='losses', epoch=3)",
+]
 
 
 def centre(page, name):
@@ -63,7 +40,7 @@ def test_figure_starts_without_a_kernel(book, browser, address):
 def test_numbers_are_those_of_python_in_every_epoch(page):
     for figure in (0, 1):
         for epoch in range(11):
-            set_epoch(page, epoch, figure)
+            set_range(page, figure, epoch)
             shown = readout(page, figure)
             assert shown["epoch"] == [epoch]
             assert_same_as_python(shown)
@@ -116,7 +93,7 @@ def test_rankings_can_differ(page):
     readout(page)
     assert page.get_by_text("MAML prefers student 1: 80 against 78.", exact=True).is_visible()
     assert page.get_by_text("MAML++ prefers student 2: 70.6 against 54.", exact=True).is_visible()
-    set_epoch(page, 10)
+    set_range(page, 0, 10)
     readout(page)
     assert page.get_by_text("MAML++ prefers student 1: 80 against 78.", exact=True).is_visible()
 
@@ -149,9 +126,4 @@ def test_touch_drag_and_the_page_still_scrolls_elsewhere(book, browser):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_accessible_and_fits(book, browser, scheme, width):
     with open_page(browser, book["http"], width=width, color_scheme=scheme) as page:
-        assert axe_violations(page, ".mk-fig") == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        for figure in range(2):
-            inner, outer = page.locator(".mk-fig").nth(figure).evaluate("node => [node.scrollWidth, node.clientWidth]")
-            assert inner <= outer
-        assert smallest_text(page, ".mk-fig") >= 11
+        assert_accessible_and_fits(page, width)

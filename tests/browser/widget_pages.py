@@ -94,10 +94,10 @@ def open_page(browser, url, width=1280, height=900, **options):
         context.close()
 
 
-def readout(page):
-    """What the figure shows, in full precision."""
+def readout(page, figure=0):
+    """What the figure of that number shows, in full precision."""
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    data = page.eval_on_selector(".mk-readout", "node => ({...node.dataset})")
+    data = page.locator(".mk-readout").nth(figure).evaluate("node => ({...node.dataset})")
     return {key: [float(number) for number in value.split(",")] for key, value in data.items()}
 
 
