@@ -1,0 +1,193 @@
+"""Checks of chapter 6, what goes wrong. Each compares with the truth, then with the typical mistakes, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad
+
+from mamlkit.checking.chapter_03 import _case, _hessian, _judge, _normal
+
+__all__ = ["check_compare", "check_kinds", "check_largest_rate", "check_seen"]
+
+# Student's t with four degrees of freedom (five seeds), 95 %: close enough to 2.776 and to 2.776445 for both to be right.
+STUDENT_T = 2.7762
+
+
+def check_seen(answer: Callable[..., Any]) -> None:
+    """Exercise 6.1, what MAML and equal weights see of one trajectory.
+
+    Args:
+        answer: ``seen(losses)``, with ``losses`` ``(K + 1,)``, the start first; it gives two numbers.
+    """
+    cases = []
+    for values in ([2.5, 1.2, 0.3, 1.8, 1.5, 0.8], [0.4, 0.9, 0.7, 0.2, 0.35], [3.0, 1.1, 1.6, 0.9]):
+        losses = torch.tensor(values, dtype=torch.float64)  # (K + 1,)
+        last, after = losses[-1], losses[1:]
+
+        def pair(maml: Tensor, equal: Tensor) -> Tensor:
+            return torch.stack([maml, equal])
+
+        mistakes = {
+            "The start is in the mean: it is the loss before any step; average over the K steps.": pair(last, losses.mean()),
+            "This is the sum over the steps; equal weights are 1/K each.": pair(last, after.sum()),
+            "This is the sum, and the start is in it; the mean over the K steps is wanted.": pair(last, losses.sum()),
+            "The sum over the steps is divided by K + 1; there are K steps.": pair(last, after.sum() / len(losses)),
+            "The last step is missing from the mean, and the start is in it.": pair(last, losses[:-1].mean()),
+            "The last step is missing from the mean.": pair(last, losses[1:-1].mean()),
+            "MAML sees the last loss, not the smallest on the way.": pair(losses.min(), after.mean()),
+            "MAML sees the loss after the last step, not the one after the first.": pair(after[0], after.mean()),
+            "MAML sees the loss after the last step, not the start.": pair(losses[0], after.mean()),
+            "MAML sees the last loss alone, not the gain since the start.": pair(losses[0] - last, after.mean()),
+            "The order is the other way round: first what MAML sees.": pair(after.mean(), last),
+            "This is the median of the steps; equal weights give their mean.": pair(last, after.quantile(0.5)),
+        }  # fmt: skip
+        cases.append(_case((losses,), pair(last, after.mean()), mistakes))
+    _judge("6.1", answer, cases, "The last one, and the mean of the K steps without the start.")
+
+
+def check_kinds(answer: Callable[..., Any]) -> None:
+    """Exercise 6.2, which tasks learn (0), overshoot (1) and are slow (2).
+
+    Args:
+        answer: ``kinds(losses)``, with ``losses`` ``(K + 1, tasks)``; it gives ``(tasks,)``.
+    """
+    nan, inf = float("nan"), float("inf")
+    columns = [  # one task each, the start first
+        [2.0, 1.0, 0.5, 0.3, 0.2],  # learns
+        [2.0, 0.3, 0.9, 0.6, 0.2],  # overshoots below its start
+        [2.0, 1.9, 1.8, 1.6, 1.5],  # slow
+        [2.0, 0.5, 0.62, 0.74, 0.8],  # overshoots in small rises
+        [2.0, 0.10, 0.15, 0.12, 0.11],  # a rise that is small against the start
+        [1.0, 0.9, 1.3, 0.9, 0.8],  # overshoots, and ends above half
+        [1.0, 0.3, 0.38, 0.35, 0.2],  # learns
+        [2.0, 0.5, 0.51, 0.4, 0.3],  # learns, with a tiny rise
+        [2.0, 0.8, 0.9, 0.95, 0.98],  # learns: just below half
+        [1.0, 0.45, 0.50, 0.52, 0.54],  # slow: above half at the end, not at its lowest
+    ]
+    broken = [[1.0, 0.2, 3.0, inf, nan], [1.0, 0.3, nan, nan, nan]]  # overshoots
+    cases = []
+    for table in (columns, columns[::-1] + broken):
+        losses = torch.tensor(table, dtype=torch.float64).T  # (K + 1, tasks)
+        start, last, lowest = losses[0], losses[-1], losses.cummin(0).values
+        rise = losses[1:] - lowest[:-1]  # (K, tasks)
+        over, half = ~(rise.amax(0) <= 0.1 * start), last > 0.5 * start
+        from_start = ~(losses[1:] <= 1.1 * start).all(0)
+        one_step = ~((losses[1:] - losses[:-1]).amax(0) <= 0.1 * start)
+        of_lowest = ~(losses[1:] <= 1.1 * lowest[:-1]).all(0)
+
+        def code(over: Tensor, slow: Tensor) -> Tensor:
+            return torch.where(over, 1, torch.where(slow, 2, 0)).double()  # (tasks,)
+
+        mistakes = {
+            "A loss that is no number must count as overshooting: a comparison with nan is never true.":
+                code((rise > 0.1 * start).any(0), half),
+            "A task with a loss that is no number must count as overshooting: a comparison with nan is never true.":
+                code(rise.amax(0) > 0.1 * start, half),
+            "The rise is measured from the start; it is measured from the lowest loss so far.": code(from_start, half),
+            "The rise is that of a single step; several small ones add up: compare with the lowest loss so far.":
+                code(one_step, half),
+            "A tenth of the lowest loss is taken; the rule says a tenth of the start.": code(of_lowest, half),
+            "Slow comes before overshooting; a task that overshoots is not slow.":
+                torch.where(half, 2, torch.where(over, 1, 0)).double(),
+            "Slow is judged by the lowest loss; the rule looks at the last one.": code(over, lowest[-1] > 0.5 * start),
+            "Slow is the wrong way round: more than half of the start is left.": code(over, ~half),
+            "No task is slow here: more than half of the start left after the last step.": code(over, torch.zeros_like(half)),
+            "Any rise counts here; the rule allows a tenth of the start.": code(~(rise.amax(0) <= 0), half),
+        }  # fmt: skip
+        cases.append(_case((losses,), code(over, half), mistakes))
+    _judge("6.2", answer, cases, "Also for losses that are no numbers.")
+
+
+def check_compare(answer: Callable[..., Any]) -> None:
+    """Exercise 6.3, two methods over five seeds, paired.
+
+    Args:
+        answer: ``compare(a, b)``, final losses ``(5, tasks)`` each, the same starts and tasks; it gives the mean difference and
+            the half width of its 95 % interval over seeds.
+    """
+    cases = []
+    for seed in (1, 2, 3):
+        hard = _normal(1, 40, seed=80 + seed).exp()  # (1, tasks): some tasks are hard for both
+        luck = _normal(5, 1, seed=90 + seed)  # (5, 1): some seeds are bad for both
+        a, b = (
+            hard + 0.3 * luck + 0.1 * _normal(5, 1, seed=k + seed) + 0.2 * _normal(5, 40, seed=2 * k + seed)
+            for k in (100, 200)
+        )
+        difference = (a - b).mean(1)  # (5,)
+        center, error = difference.mean(), difference.std() / 5**0.5
+        flat = (a - b).flatten()  # (5 * tasks,)
+        apart = (a.mean(1).var() / 5 + b.mean(1).var() / 5).sqrt()
+        wide = STUDENT_T * error
+
+        def pair(center: Tensor, width: Tensor) -> Tensor:
+            return torch.stack([center, width])
+
+        mistakes = {
+            "1.96 is for many values; with five seeds the factor is 2.776.": pair(center, 1.96 * error),
+            "The interval is over all tasks of all seeds; for a way of training the seeds are the sample.":
+                pair(center, 1.96 * flat.std() / len(flat) ** 0.5),
+            "The interval is over all tasks of all seeds, with the factor for five; first average over tasks.":
+                pair(center, STUDENT_T * flat.std() / len(flat) ** 0.5),
+            "The two are treated as unrelated; take the difference seed by seed, then its spread.":
+                pair(center, STUDENT_T * apart),
+            "The two are treated as unrelated, and 1.96 is for many values.": pair(center, 1.96 * apart),
+            "This is the population's standard deviation; with five seeds divide by 4, not 5.":
+                pair(center, STUDENT_T * difference.std(correction=0) / 5**0.5),
+            "The standard deviation is not divided by the root of the number of seeds.":
+                pair(center, STUDENT_T * difference.std()),
+            "The standard deviation is divided by 5, not by the root of 5.": pair(center, STUDENT_T * difference.std() / 5),
+            "This is the standard error; multiply it by 2.776.": pair(center, error),
+            "This is the standard deviation over seeds; divide by the root of 5 and multiply by 2.776.":
+                pair(center, difference.std()),
+            "The sign is wrong: a minus b.": pair(-center, wide),
+            "This is the whole width of the interval; half of it is wanted.": pair(center, 2 * wide),
+            "The tasks are the sample here: average over tasks first, so that five numbers are left.":
+                pair(center, 1.96 * (a - b).mean(0).std() / 40**0.5),
+        }  # fmt: skip
+        cases.append(_case((a, b), pair(center, wide), mistakes))
+    _judge("6.3", answer, cases, "Five differences, their mean, and an interval that fits five.")
+
+
+def check_largest_rate(answer: Callable[..., Any]) -> None:
+    """Exercise 6.4, the rate beyond which gradient descent leaves a minimum.
+
+    Args:
+        answer: ``largest_rate(f, theta)``, with ``theta`` ``(n,)``, giving a number.
+    """
+    cases = []
+    for size, which in ((2, "bowl"), (4, "bowl"), (5, "network")):
+        mix = _normal(size, size, seed=110 + size)
+        matrix = mix @ mix.T + 0.5 * torch.eye(size, dtype=torch.float64)  # (n, n) positive definite
+        linear, theta = _normal(size, seed=120 + size), _normal(size, seed=130 + size)
+        inputs = _normal(30, size, seed=140 + size)
+
+        def bowl(theta: Tensor, matrix: Tensor = matrix, linear: Tensor = linear) -> Tensor:
+            return 0.5 * theta @ matrix @ theta + linear @ theta
+
+        def network(theta: Tensor, inputs: Tensor = inputs, linear: Tensor = linear) -> Tensor:
+            return (torch.tanh(inputs @ theta) - torch.tanh(inputs @ linear)).square().mean()
+
+        f = bowl if which == "bowl" else network
+        theta = theta if which == "bowl" else linear  # the network's minimum
+        H = _hessian(f)(theta)  # (n, n)
+        values = torch.linalg.eigvalsh(H)  # (n,) ascending
+        top = values[-1]
+        mistakes = {
+            "At 1 / h one step reaches the bottom of the sharpest direction; it stays stable up to twice that.": 1 / top,
+            "This is the largest curvature h itself; the rate is 2 / h.": top,
+            "The smallest curvature is taken; the sharpest direction sets the limit.": 2 / values[0],
+            "The sum of the curvatures is taken (the trace); the largest alone sets the limit.": 2 / values.sum(),
+            "The mean of the curvatures is taken; the largest sets the limit.": 2 / values.mean(),
+            "Only the diagonal of H is looked at; its largest eigenvalue is larger.": 2 / H.diagonal().max(),
+            "The length of the gradient is no curvature: take the largest eigenvalue of the Hessian.":
+                2 / grad(f)(theta).norm().clamp_min(1e-9),
+            "This is 2 over the norm of the whole matrix; take the largest eigenvalue.": 2 / H.norm(),
+            "This is 2 over the largest entry of H; take the largest eigenvalue.": 2 / H.max(),
+            "This is half the curvature; the rate is 2 / h.": top / 2,
+        }  # fmt: skip
+        cases.append(_case((f, theta.clone()), 2 / top, mistakes))
+    _judge("6.4", answer, cases, "Beyond it the sharpest direction grows with every step.")

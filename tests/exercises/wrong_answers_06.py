@@ -1,0 +1,142 @@
+"""Typical wrong answers to the exercises of chapter 6: what stands in the stub's place, and what the check must say."""
+
+from __future__ import annotations
+
+SEEN = """
+def seen(losses):
+    return {maml}, {equal}
+"""
+KINDS = """
+def kinds(losses):
+    start, last, lowest = losses[0], losses[-1], losses.cummin(0).values
+    rise = ({rise}).amax(0)
+    overshoots = ~(rise <= {allowed})
+    slow = {slow}
+    return {result}
+"""
+COMPARE = """
+def compare(a, b):
+    d = {difference}
+    return d.mean(), {width}
+"""
+RATE = """
+def largest_rate(f, theta):
+    H = torch.func.hessian(f)(theta)
+    h = torch.linalg.eigvalsh(H)
+    return {result}
+"""
+RISE, TENTH, HALF = "losses[1:] - lowest[:-1]", "0.1 * start", "last > 0.5 * start"
+CODE = "torch.where(overshoots, 1, torch.where(slow, 2, 0))"
+PAIRED, WIDTH = "(a - b).mean(1)", "2.776 * d.std() / 5 ** 0.5"
+
+
+def kinds(rise: str = RISE, allowed: str = TENTH, slow: str = HALF, result: str = CODE) -> str:
+    return KINDS.format(rise=rise, allowed=allowed, slow=slow, result=result)
+
+
+WRONG = {
+    "ex-seen": [
+        (SEEN.format(maml="losses[-1]", equal="losses.mean()"), "The start is in the mean"),
+        (SEEN.format(maml="losses[-1]", equal="losses[1:].sum()"), "the sum over the steps"),
+        (SEEN.format(maml="losses[-1]", equal="losses[:-1].mean()"), "The last step is missing"),
+        (SEEN.format(maml="losses[-1]", equal="losses[1:].sum() / len(losses)"), "divided by K + 1"),
+        (SEEN.format(maml="losses.min()", equal="losses[1:].mean()"), "not the smallest"),
+        (SEEN.format(maml="losses[1]", equal="losses[1:].mean()"), "not the one after the first"),
+        (SEEN.format(maml="losses[1:].mean()", equal="losses[-1]"), "the other way round"),
+        ("def seen(losses):\n    return losses[-1]", "A vector of 2 entries was expected"),
+    ],
+    "ex-kinds": [
+        (kinds(rise="losses[1:] - start"), "measured from the start"),
+        (kinds(rise="losses[1:] - losses[:-1]"), "of a single step"),
+        (kinds(rise="losses[1:] - 1.1 * lowest[:-1]", allowed="0"), "A tenth of the lowest"),
+        (kinds(result="torch.where(slow, 2, torch.where(overshoots, 1, 0))"), "Slow comes before overshooting"),
+        (kinds(slow="lowest[-1] > 0.5 * start"), "judged by the lowest loss"),
+        (kinds(slow="last < 0.5 * start"), "the wrong way round"),
+        (kinds(allowed="0"), "Any rise counts"),
+        (kinds(result="torch.where(rise > 0.1 * start, 1, torch.where(slow, 2, 0))"), "a loss that is no number"),
+        (
+            kinds(result="torch.where((losses[1:] - lowest[:-1] > 0.1 * start).any(0), 1, torch.where(slow, 2, 0))"),
+            "A loss that is no number",
+        ),
+        (kinds(result="overshoots.long()"), "No task is slow"),
+        (kinds(result="losses"), "A vector of"),
+    ],
+    "ex-compare": [
+        (COMPARE.format(difference=PAIRED, width="1.96 * d.std() / 5 ** 0.5"), "1.96 is for many values"),
+        (COMPARE.format(difference="(a - b).flatten()", width="1.96 * d.std() / len(d) ** 0.5"), "over all tasks"),
+        (
+            COMPARE.format(difference=PAIRED, width="2.776 * (a.mean(1).var() / 5 + b.mean(1).var() / 5) ** 0.5"),
+            "treated as unrelated",
+        ),
+        (COMPARE.format(difference=PAIRED, width="2.776 * d.std(correction=0) / 5 ** 0.5"), "population's"),
+        (COMPARE.format(difference=PAIRED, width="2.776 * d.std()"), "not divided by the root"),
+        (COMPARE.format(difference=PAIRED, width="d.std() / 5 ** 0.5"), "standard error"),
+        (COMPARE.format(difference="(b - a).mean(1)", width=WIDTH), "a minus b"),
+        (COMPARE.format(difference=PAIRED, width="2 * " + WIDTH), "whole width"),
+        (COMPARE.format(difference="(a - b).mean(0)", width="1.96 * d.std() / 40 ** 0.5"), "average over tasks first"),
+        ("def compare(a, b):\n    return mamlkit.interval((a - b).mean(1))", "was expected, this is Interval"),
+    ],
+    "ex-rate": [
+        (RATE.format(result="1 / h[-1]"), "up to twice that"),
+        (RATE.format(result="h[-1]"), "the largest curvature h itself"),
+        (RATE.format(result="2 / h[0]"), "smallest curvature"),
+        (RATE.format(result="2 / H.trace()"), "the trace"),
+        (RATE.format(result="2 / H.diagonal().max()"), "Only the diagonal"),
+        (RATE.format(result="2 / H.norm()"), "norm of the whole matrix"),
+        (RATE.format(result="2 / H"), "A number was expected"),
+    ],
+}
+
+# Right answers in other styles: with numpy, by loops, in float32, as lists.
+RIGHT = {
+    "ex-seen": [
+        SEEN.format(maml="losses[-1].item()", equal="sum(losses[1:].tolist()) / (len(losses) - 1)"),
+        """
+def seen(losses):
+    import mamlkit
+
+    steps = len(losses) - 1
+    weights = torch.stack([mamlkit.FinalStep().weights(steps), mamlkit.MultiStep().weights(steps)])
+    return (weights @ losses[1:].double()).float()
+""",
+    ],
+    "ex-kinds": [
+        """
+def kinds(losses):
+    found = []
+    for column in losses.T.tolist():
+        lowest, kind = column[0], 0
+        for value in column[1:]:
+            if not value - lowest <= 0.1 * column[0]:
+                kind = 1
+            lowest = min(lowest, value)
+        if kind == 0 and column[-1] > 0.5 * column[0]:
+            kind = 2
+        found.append(kind)
+    return found
+""",
+        kinds(result=f"({CODE}).float()"),
+    ],
+    "ex-compare": [
+        """
+def compare(a, b):
+    import numpy as np
+
+    d = a.numpy().mean(1) - b.numpy().mean(1)
+    return [d.mean(), 2.776 * d.std(ddof=1) / np.sqrt(5)]
+""",
+        COMPARE.format(difference=PAIRED, width="2.776446 * d.std() / 5 ** 0.5"),
+    ],
+    "ex-rate": [
+        """
+def largest_rate(f, theta):
+    v = torch.ones_like(theta)
+    for _ in range(2000):
+        v = torch.autograd.functional.hvp(f, theta, v)[1]
+        h = v.norm()
+        v = v / h
+    return 2 / h.float()
+""",
+        RATE.format(result="min(2 / x for x in h.tolist() if x > 0)"),
+    ],
+}
