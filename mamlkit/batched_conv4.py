@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mamlkit.first_block import first_block
 from mamlkit.functional import Parameters
 from mamlkit.fused_block import convolution, norm_activate
 from mamlkit.inner_loop import InnerLoop, Loss, descend
@@ -108,13 +109,22 @@ def _forward(parts: _Parts, x: Tensor) -> Tensor:
     """Outputs ``(tasks, points, ways)`` for ``x`` ``(tasks, points, *input)``."""
     tasks, points = x.shape[:2]
 
-    def rows(parameter: Tensor, own_axes: int) -> Tensor:
-        each = parameter if parameter.ndim > own_axes else parameter.expand(tasks, *parameter.shape)
-        return each.flatten(0, 1)  # (tasks * filters, ...)
+    def each(parameter: Tensor, own_axes: int) -> Tensor:
+        return parameter if parameter.ndim > own_axes else parameter.expand(tasks, *parameter.shape)  # (tasks, ...)
 
-    x = x.transpose(0, 1).flatten(1, 2)  # (points, tasks * channels, height, width)
-    x = x.contiguous(memory_format=torch.channels_last)  # values of one place lie together: faster on CPU and GPU
-    for convolve, norm, slope, pool in parts.blocks:
+    def rows(parameter: Tensor, own_axes: int) -> Tensor:
+        return each(parameter, own_axes).flatten(0, 1)  # (tasks * filters, ...)
+
+    blocks = parts.blocks
+    if blocks[0].pool and not x.requires_grad:
+        convolve, norm, slope, _ = blocks[0]
+        kernel, gamma, beta = each(convolve.weight, 4), each(norm.weight, 1), each(norm.bias, 1)
+        x = first_block(x, kernel, gamma, beta, slope=slope, eps=norm.eps)
+        blocks = blocks[1:]
+    else:
+        x = x.transpose(0, 1).flatten(1, 2)  # (points, tasks * channels, height, width)
+        x = x.contiguous(memory_format=torch.channels_last)  # values of one place lie together: faster on CPU and GPU
+    for convolve, norm, slope, pool in blocks:
         apply = convolution if convolve.stride[0] == 1 else strided_convolution
         x = apply(x, rows(convolve.weight, 4), groups=tasks)
         x = norm_activate(x, rows(norm.weight, 1), rows(norm.bias, 1), pool=pool, slope=slope, eps=norm.eps)
@@ -149,13 +159,15 @@ def _group(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> Adapte
         return losses(inner.support_forward(current, tasks.support_x, step), tasks.support_y).sum()  # ()
 
     def query_outputs(step: int) -> Tensor:
-        parts, size = [], _together(tasks.query_x)
+        parts = []
         pieces = {name: value.split(size) for name, value in path[step].items()}
-        for number, x in enumerate(tasks.query_x.split(size)):
+        for number, x in enumerate(query_x):
             piece = {name: values[number] for name, values in pieces.items()}
             parts.append(inner.query_forward(piece, x, max(step - 1, 0)))
         return torch.cat(parts)  # (tasks, query, ways)
 
+    size = _together(tasks.query_x)
+    query_x = tasks.query_x.split(size)
     copies = {name: _copies(value, tasks.num_tasks) for name, value in parameters.items()}
     path = descend(support_loss, copies, inner.step_sizes, inner.steps, inner.order)
     return AdaptedTasks(path, query_outputs, lambda outputs: losses(outputs, tasks.query_y))

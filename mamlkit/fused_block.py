@@ -99,7 +99,8 @@ class _ToKernel(torch.autograd.Function):
     def forward(ctx: Any, gradient: Tensor, x: Tensor, shape: torch.Size, groups: int) -> Tensor:
         ctx.save_for_backward(gradient, x)
         ctx.groups = groups
-        return _convolution_backward(gradient, x, gradient.new_empty(shape), groups, 1)
+        like = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=_layout(gradient))
+        return _convolution_backward(gradient, x, like, groups, 1)
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
