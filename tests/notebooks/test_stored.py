@@ -12,7 +12,6 @@ OPENER = ["minutes", "You will be able to", "You need", "colab.research.google.c
 CLOSER = ["## What you learnt", "## Check yourself", "## Exercises", "## The next question"]
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PHONE = 42  # characters of printed text that fit next to each other on a narrow phone
-WIDER = {"04_dropping_the_hessian"}  # chapters whose tables are not narrow yet
 
 
 def test_there_are_notebooks():
@@ -122,10 +121,8 @@ class TestChapter:
         assert 3 <= right <= 5
         assert all(re.match(r"(Right|No)\.\s+\S", answer) for answer in answers), answers
 
-    def test_printed_lines_fit_a_phone(self, path, request):
+    def test_printed_lines_fit_a_phone(self, path):
         """Wider lines scroll sideways; what a page folds away may."""
-        if path.stem in WIDER:
-            request.applymarker(pytest.mark.xfail(reason="tables to be narrowed"))
         for cell in code_cells(path):
             if "hide-output" not in cell.metadata.get("tags", []):
                 for output in cell.outputs:
