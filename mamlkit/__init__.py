@@ -1,6 +1,6 @@
 """mamlkit: MAML and MAML++, full second order, small enough to read.
 
-Read the modules in this order: tasks, sinusoids, models, functional, step_sizes, inner_loop, unrolling, outer_loss,
+Read the modules in this order: tasks, sinusoids, models, functional, step_sizes, inner_loop, task_groups, outer_loss,
 meta_gradient, batch_norm, learners, model_agnostic, evaluation, training, checkpoint, plots.
 """
 

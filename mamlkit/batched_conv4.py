@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from mamlkit.first_block import first_block
 from mamlkit.functional import Parameters
 from mamlkit.fused_block import convolution, norm_activate
-from mamlkit.inner_loop import InnerLoop, Loss, descend
+from mamlkit.inner_loop import InnerLoop, Loss
 from mamlkit.patches import strided_convolution
+from mamlkit.task_groups import Queries, TaskGroup
 from mamlkit.tasks import TaskBatch
-from mamlkit.unrolling import AdaptedTasks
 
 __all__ = ["Conv4", "conv4_together", "each_task"]
 
@@ -138,7 +138,7 @@ def _forward(parts: _Parts, x: Tensor) -> Tensor:
 
 def conv4_together(
     inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_task: int = 0
-) -> Iterator[AdaptedTasks]:
+) -> Iterator[TaskGroup]:
     """Groups of as many tasks as pay together, for a ``Conv4`` whose batch norm takes the statistics of the batch.
 
     Args:
@@ -152,25 +152,24 @@ def conv4_together(
         yield _group(inner, parameters, tasks.select(slice(first, first + size)))
 
 
-def _group(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> AdaptedTasks:
+def _group(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> TaskGroup:
     losses = each_task(inner.loss)
 
     def support_loss(current: Parameters, step: int) -> Tensor:
         return losses(inner.support_forward(current, tasks.support_x, step), tasks.support_y).sum()  # ()
 
-    def query_outputs(step: int) -> Tensor:
-        parts = []
-        pieces = {name: value.split(size) for name, value in path[step].items()}
-        for number, x in enumerate(query_x):
-            piece = {name: values[number] for name, values in pieces.items()}
-            parts.append(inner.query_forward(piece, x, max(step - 1, 0)))
-        return torch.cat(parts)  # (tasks, query, ways)
+    def queries(piece: slice) -> Queries:
+        _, _, x, y = tasks.select(piece)
+        return Queries(
+            tasks=piece,
+            outputs=lambda current, step: inner.query_outputs(current, x, step),  # (tasks, query, ways)
+            losses=lambda outputs: losses(outputs, y),
+        )
 
     size = _together(tasks.query_x)
-    query_x = tasks.query_x.split(size)
+    pieces = [queries(slice(first, first + size)) for first in range(0, tasks.num_tasks, size)]
     copies = {name: _copies(value, tasks.num_tasks) for name, value in parameters.items()}
-    path = descend(support_loss, copies, inner.step_sizes, inner.steps, inner.order)
-    return AdaptedTasks(path, query_outputs, lambda outputs: losses(outputs, tasks.query_y))
+    return TaskGroup(copies, support_loss, pieces)
 
 
 def _copies(parameter: Tensor, tasks: int) -> Tensor:

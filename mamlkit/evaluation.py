@@ -15,8 +15,8 @@ from torch.func import vmap
 from mamlkit.batched_conv4 import each_task
 from mamlkit.learners import Learner
 from mamlkit.meta_gradient import query_outputs
+from mamlkit.task_groups import together
 from mamlkit.tasks import TaskBatch
-from mamlkit.unrolling import together
 from mamlkit.validation import expect_at_least
 
 __all__ = ["Evaluation", "Interval", "evaluate", "evaluate_ensemble", "interval"]
@@ -139,7 +139,7 @@ def evaluate_ensemble(
     for first in range(0, tasks.num_tasks, chunk):
         part = tasks.select(slice(first, first + chunk))
         outputs = [
-            query_outputs(learner.engine.unroll, learner.inner_loop(steps=steps), learner.initialisation(), part)
+            query_outputs(learner.engine.grouping, learner.inner_loop(steps=steps), learner.initialisation(), part)
             for learner in learners
         ]
         mean = torch.stack(outputs).mean(0) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
@@ -150,6 +150,6 @@ def evaluate_ensemble(
 
 
 def _task_losses(learner: Learner, outputs: Tensor, targets: Tensor) -> Tensor:
-    if learner.engine.unroll is together:  # the loss is known to run under vmap
+    if learner.engine.grouping is together:  # the loss is known to run under vmap
         return vmap(learner.loss)(outputs, targets)  # (tasks,)
     return each_task(learner.loss)(outputs, targets)  # (tasks,)

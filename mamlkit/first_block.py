@@ -41,7 +41,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 __all__ = ["Patches", "first_block", "patches_of"]
 
 _aten = torch.ops.aten
-ENTRIES_TOGETHER = 1 << 17  # of the pooled map, in one piece: so that what a piece needs stays in a core's own cache
+ENTRIES_TOGETHER = 1 << 18  # of the pooled map, in one piece: so that what a piece needs stays in a core's own cache
 
 
 class Patches(NamedTuple):

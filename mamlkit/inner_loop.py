@@ -13,7 +13,7 @@ these steps:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +34,7 @@ from mamlkit.validation import (
     expect_points,
 )
 
-__all__ = ["Forward", "InnerLoop", "Loss", "Objective", "Order", "adapt", "descend", "inner_step"]
+__all__ = ["Forward", "InnerLoop", "Loss", "Objective", "Order", "adapt", "descend", "inner_step", "moved"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> scalar, the mean over the points
 Forward = Callable[[Parameters, Tensor, int], Tensor]  # (parameters, inputs, inner step from 0) -> outputs
@@ -90,9 +90,9 @@ class InnerLoop:
 
         return objective
 
-    def query_outputs(self, path: Sequence[Parameters], x: Tensor, step: int) -> Tensor:
-        """Outputs for query inputs after ``step`` inner steps; the pass belongs to the step that was taken last."""
-        return self.query_forward(path[step], x, max(step - 1, 0))
+    def query_outputs(self, parameters: Parameters, x: Tensor, step: int) -> Tensor:
+        """Outputs for query inputs with parameters that ``step`` inner steps made; the pass belongs to the last of these."""
+        return self.query_forward(parameters, x, max(step - 1, 0))
 
 
 def descend(
@@ -131,14 +131,14 @@ def inner_step(objective: Objective, parameters: Parameters, rates: Rates, step:
             materialize_grads=True,  # a parameter the loss does not touch has gradient zero
         )
     with torch.set_grad_enabled(order > 0):
-        moved = {
-            name: _moved(current[name], rate, gradient)
+        after = {
+            name: moved(current[name], rate, gradient)
             for (name, rate), gradient in zip(rates.items(), gradients, strict=True)
         }
-    return {**parameters, **moved}
+    return {**parameters, **after}
 
 
-def _moved(value: Tensor, rate: Tensor | float, gradient: Tensor) -> Tensor:
+def moved(value: Tensor, rate: Tensor | float, gradient: Tensor) -> Tensor:
     """value - rate * gradient, in one pass over memory."""
     if isinstance(rate, Tensor):
         return torch.addcmul(value, rate, gradient, value=-1)

@@ -27,8 +27,8 @@ from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
 from mamlkit.meta_gradient import choose_engine, displacement
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep, OuterLoss
 from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, Rates, StepSizes
+from mamlkit.task_groups import together
 from mamlkit.tasks import TaskBatch, stream_seed
-from mamlkit.unrolling import together
 from mamlkit.validation import (
     checked_loss,
     describe,
@@ -115,7 +115,7 @@ class Learner(nn.Module):
         self.seed = expect_at_least("seed", seed, 0)
         collects = query_statistics == "running" and bool(batch_norm_layers(model))
         self.engine = choose_engine(engine, model, general=self.dropout or collects or autocast is not None)
-        if self.dropout and self.engine.unroll is together:
+        if self.dropout and self.engine.grouping is together:
             raise ValueError("expected dropout=False or no dropout layers for engine 'all_at_once', got dropout layers")
         self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
         self._support_train = FunctionalModel(model, dropout=self.dropout, autocast=autocast)
@@ -182,7 +182,7 @@ class Learner(nn.Module):
         inner, start, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
         gradients: Sequence[Tensor | None]
         if self.order == 0:
-            loss, direction = displacement(self.engine.unroll, inner, start, tasks, first_task)
+            loss, direction = displacement(self.engine.grouping, inner, start, tasks, first_task)
             gradients = [direction.get(name.removeprefix("model.")) for name in learned]
         else:
             if not torch.is_grad_enabled():

@@ -11,12 +11,13 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from mamlkit.adjoint import Adjoint
 from mamlkit.batched_conv4 import Conv4, conv4_together
+from mamlkit.compiling import Compiled
 from mamlkit.functional import Parameters
-from mamlkit.inner_loop import InnerLoop
-from mamlkit.recomputing import Recomputed
+from mamlkit.inner_loop import InnerLoop, descend
+from mamlkit.task_groups import Grouping, TaskGroup, can_run_together, one_by_one, together
 from mamlkit.tasks import TaskBatch
-from mamlkit.unrolling import Unroll, can_run_together, one_by_one, together
 from mamlkit.validation import expect_one_of
 
 __all__ = ["ENGINES", "Engine", "Unrolled", "choose_engine", "displacement", "query_outputs"]
@@ -26,7 +27,7 @@ __all__ = ["ENGINES", "Engine", "Unrolled", "choose_engine", "displacement", "qu
 class Engine(Protocol):
     """Computes the meta-loss of a batch and its gradient."""
 
-    unroll: Unroll
+    grouping: Grouping
 
     def __call__(
         self,
@@ -56,8 +57,8 @@ class Engine(Protocol):
 class Unrolled:
     """Differentiate through the unrolled inner loop: reverse mode over everything that happened."""
 
-    def __init__(self, unroll: Unroll) -> None:
-        self.unroll = unroll
+    def __init__(self, grouping: Grouping) -> None:
+        self.grouping = grouping
 
     def __call__(
         self,
@@ -71,14 +72,17 @@ class Unrolled:
         """See ``Engine``."""
         total = torch.zeros((), dtype=tasks.query_x.dtype, device=tasks.query_x.device)  # ()
         gradients = [torch.zeros_like(parameter) for parameter in meta_parameters]
-        for group in self.unroll(inner, parameters, tasks, first_task):
+        for group in self.grouping(inner, parameters, tasks, first_task):
+            path = _path(inner, group)
             losses = []
             for step, weight in enumerate(weights.tolist(), start=1):
-                if weight:
-                    losses.append(weight * group.losses(group.outputs(step)).sum())
-                elif inner.collects_every_step:
-                    with torch.no_grad():
-                        group.outputs(step)
+                for queries in group.queries:
+                    if weight:
+                        outputs = queries.outputs(queries.of(path[step]), step)
+                        losses.append(weight * queries.losses(outputs).sum())
+                    elif inner.collects_every_step:
+                        with torch.no_grad():
+                            queries.outputs(queries.of(path[step]), step)
             loss = torch.stack(losses).sum() / tasks.num_tasks  # ()
             shares = torch.autograd.grad(loss, list(meta_parameters), materialize_grads=True)
             for gradient, share in zip(gradients, shares, strict=True):
@@ -87,12 +91,22 @@ class Unrolled:
         return total, gradients
 
 
+def _path(inner: InnerLoop, group: TaskGroup) -> list[Parameters]:
+    """The parameters of a group's tasks after 0, 1, ..., K steps."""
+    return descend(group.support_loss, group.start, inner.step_sizes, inner.steps, inner.order)
+
+
 ENGINES: dict[str, Engine] = {
     "task_by_task": Unrolled(one_by_one),
     "all_at_once": Unrolled(together),
-    "recomputed": Recomputed(),
+    "recomputed": Adjoint(one_by_one, keep=False),
+    "compiled": Compiled(),
 }
-_CONV4 = Unrolled(conv4_together)  # what "all_at_once" is for conv4
+# What two of them are for ``conv4``, which has a batched version of its own.
+_CONV4: dict[str, Engine] = {
+    "all_at_once": Adjoint(conv4_together, keep=True),
+    "recomputed": Adjoint(conv4_together, keep=False),
+}
 
 
 def choose_engine(name: str, model: nn.Module, *, general: bool = False) -> Engine:
@@ -106,23 +120,24 @@ def choose_engine(name: str, model: nn.Module, *, general: bool = False) -> Engi
         general: whether the model is called in ways that ``conv4_together`` does not know: dropout, autocast, running statistics.
 
     Raises:
-        ValueError: for an unknown name, or ``all_at_once`` for another model with batch norm.
+        ValueError: for an unknown name, or ``all_at_once`` or ``compiled`` for another model with batch norm.
     """
     expect_one_of("engine", name, ("auto", *ENGINES))
     conv4 = isinstance(model, Conv4) and model.runs_together() and not general
     if name == "auto":
         name = "all_at_once" if conv4 or can_run_together(model) else "task_by_task"
-    if name == "all_at_once" and conv4:
-        return _CONV4
-    if name == "all_at_once" and any(isinstance(m, nn.modules.batchnorm._NormBase) for m in model.modules()):
+    if conv4 and name in _CONV4:
+        return _CONV4[name]
+    normalises = any(isinstance(m, nn.modules.batchnorm._NormBase) for m in model.modules())
+    if normalises and name in ("all_at_once", "compiled"):
         raise ValueError(
-            "expected a model without batch norm or instance norm for engine 'all_at_once', got one with it; use 'task_by_task'"
+            f"expected a model without batch norm or instance norm for engine {name!r}, got one with it; use 'task_by_task'"
         )
-    return ENGINES[name]
+    return Compiled() if name == "compiled" else ENGINES[name]  # a program belongs to one learner
 
 
 def displacement(
-    unroll: Unroll, inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_task: int = 0
+    grouping: Grouping, inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_task: int = 0
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Reptile's direction, theta minus the mean of the adapted parameters (Nichol et al., 2018, arXiv:1803.02999, algorithm 2).
 
@@ -134,14 +149,16 @@ def displacement(
     total = torch.zeros((), dtype=tasks.query_x.dtype, device=tasks.query_x.device)  # ()
     direction = {name: torch.zeros_like(value) for name, value in parameters.items()}
     with torch.no_grad():
-        for group in unroll(inner, parameters, tasks, first_task):
-            for name, theta in parameters.items():
-                direction[name] += (theta - group.path[-1][name]).sum(0) / tasks.num_tasks  # the parameter's shape
-            total += group.losses(group.outputs(inner.steps)).sum() / tasks.num_tasks
+        for group in grouping(inner, parameters, tasks, first_task):
+            end = _path(inner, group)[-1]
+            for name, way in group.summed({name: group.start[name] - end[name] for name in end}).items():
+                direction[name] += way / tasks.num_tasks  # the parameter's shape
+            for queries in group.queries:
+                total += queries.losses(queries.outputs(queries.of(end), inner.steps)).sum() / tasks.num_tasks
     return total, direction
 
 
-def query_outputs(unroll: Unroll, inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> Tensor:
+def query_outputs(grouping: Grouping, inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> Tensor:
     """Outputs for the query points before adaptation and after each step; no gradient is kept.
 
     Returns:
@@ -149,6 +166,8 @@ def query_outputs(unroll: Unroll, inner: InnerLoop, parameters: Parameters, task
     """
     outputs = []
     with torch.no_grad():
-        for group in unroll(inner, parameters, tasks, 0):
-            outputs.append(torch.stack([group.outputs(step) for step in range(inner.steps + 1)]))
+        for group in grouping(inner, parameters, tasks, 0):
+            path = list(enumerate(_path(inner, group)))
+            for queries in group.queries:
+                outputs.append(torch.stack([queries.outputs(queries.of(here), step) for step, here in path]))
     return torch.cat(outputs, 1)

@@ -63,7 +63,7 @@ def results(algorithm, variant, engine, **switches):
 def test_agrees_with_one_task_after_the_other(algorithm, variant, pixels, monkeypatch):
     monkeypatch.setattr(batched_conv4, "PIXELS_TOGETHER", pixels)
     learner, found = results(algorithm, variant, "auto")
-    assert learner.engine.unroll is conv4_together
+    assert learner.engine.grouping is conv4_together
     _, truth = results(algorithm, variant, "task_by_task")
     assert len(found) == len(truth)
     for answer, value in zip(found, truth, strict=True):
@@ -73,7 +73,7 @@ def test_agrees_with_one_task_after_the_other(algorithm, variant, pixels, monkey
 @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"maml", "maml++"}))
 def test_every_algorithm_agrees(algorithm):
     learner, found = results(algorithm, "stride", "auto")
-    assert learner.engine.unroll is conv4_together
+    assert learner.engine.grouping is conv4_together
     _, truth = results(algorithm, "stride", "task_by_task")
     assert len(found) == len(truth)
     for answer, value in zip(found, truth, strict=True):
@@ -122,14 +122,14 @@ ENGINES = ("auto", "task_by_task")
 
 def test_the_general_path_where_this_one_does_not_apply():
     def unroll(model=None, **switches):
-        return mamlkit.maml(model or network(), **switches).engine.unroll
+        return mamlkit.maml(model or network(), **switches).engine.grouping
 
     assert unroll() is conv4_together
     assert unroll(engine="all_at_once") is conv4_together
     assert unroll(autocast=torch.bfloat16) is not conv4_together
     assert unroll(mamlkit.conv4(3, dropout=0.1)) is not conv4_together
     assert unroll(nn.Sequential(*network())) is not conv4_together
-    assert mamlkit.maml_plus_plus(network(), per_step_statistics=True).engine.unroll is not conv4_together
+    assert mamlkit.maml_plus_plus(network(), per_step_statistics=True).engine.grouping is not conv4_together
     changed, hooked, replaced = network(), network(), network()
     changed.append(nn.ReLU())
     hooked[3].register_forward_hook(lambda *_: None)

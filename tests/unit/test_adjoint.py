@@ -1,4 +1,4 @@
-"""The recomputing engine gives the numbers of the unrolled one, in memory that hardly grows with K."""
+"""The adjoint recursion gives the numbers of the unrolled inner loop, and without kept graphs memory hardly grows with K."""
 
 from __future__ import annotations
 
