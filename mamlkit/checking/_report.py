@@ -35,7 +35,7 @@ def attempt(exercise: str, function: Callable[..., Any], *arguments: Any) -> tup
         result = function(*arguments)
     except Exception as error:  # a reader's code may fail in any way
         message = str(error).strip().splitlines()
-        wrong(exercise, f"your code raised {type(error).__name__}: {message[0] if message else 'no message'}")
+        wrong(exercise, f"Your code raised {type(error).__name__}: {message[0] if message else 'no message'}")
         return False, None
     if result is None or result is ...:
         not_attempted(exercise)

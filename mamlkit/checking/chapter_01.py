@@ -98,7 +98,7 @@ def _generator_problem(answer: Callable[..., Any]) -> str:
     try:
         first, again, other = (_tensors(answer(20, 6, torch.Generator().manual_seed(seed)), 2) for seed in (1, 1, 2))
     except Exception as error:  # a reader's code may fail in any way
-        return f"With 20 tasks of 6 points your code raised {type(error).__name__}."
+        return f"Your code raised {type(error).__name__} for 20 tasks of 6 points."
     if first is None or again is None or other is None:
         return "Return two tensors, x and y, for any number of tasks and points."
     if not all(torch.equal(one, two) for one, two in zip(first, again, strict=True)):

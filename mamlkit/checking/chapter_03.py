@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, jacrev
+from torch.func import grad
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mamlkit.checking._report import as_tensor, attempt, close, correct, not_attempted, wrong
+from mamlkit.checking._cases import attempt_with_copies, expect, hessian, judge, normal, problem
+from mamlkit.checking._report import correct, wrong
 
 __all__ = ["check_adjoint", "check_blind", "check_hvp", "check_pencil", "check_product"]
 
-
-class _Case(NamedTuple):
-    """One call of the reader's function: its arguments, what is right, and what each mistake would give."""
-
-    arguments: tuple[Any, ...]
-    truth: Tensor
-    mistakes: Mapping[str, Tensor]
+# The names under which other chapters' checks know these.
+_attempt, _case, _hessian, _judge, _normal, _problem = attempt_with_copies, expect, hessian, judge, normal, problem
 
 
 def check_pencil(answer: Callable[..., Any]) -> None:
@@ -58,8 +54,8 @@ def check_pencil(answer: Callable[..., Any]) -> None:
             "The sign of the result is wrong: the query gradient is theta^(K) - q.": -(factor**K) * (last - q),
             "This is the loss after adaptation, not its derivative.": 0.5 * (last - q) ** 2,
         }
-        cases.append(_case((theta, c, h, q, alpha, K), factor**K * (last - q), mistakes))
-    _judge("3.1", answer, cases, "One factor 1 - alpha h for each step, times the query gradient at theta^(K).")
+        cases.append(expect((theta, c, h, q, alpha, K), factor**K * (last - q), mistakes))
+    judge("3.1", answer, cases, "One factor 1 - alpha h for each step, times the query gradient at theta^(K).")
 
 
 def check_blind(answer: Callable[..., Any]) -> None:
@@ -70,7 +66,7 @@ def check_blind(answer: Callable[..., Any]) -> None:
     """
     cases = []
     for size, which, length in ((2, 0, 3.0), (3, 1, 0.5), (4, 2, 2.0)):
-        root = _normal(size, size, seed=size)
+        root = normal(size, size, seed=size)
         matrix = root @ root.T + torch.eye(size, dtype=torch.float64)  # (n, n), positive definite
         values, vectors = torch.linalg.eigh(matrix)
         v, value = length * vectors[:, which], values[which]
@@ -82,8 +78,8 @@ def check_blind(answer: Callable[..., Any]) -> None:
             "This is the inverse of H's largest eigenvalue; take the eigenvalue that belongs to v.": 1 / values[-1],
             "The sign is wrong: the factor is 1 - alpha h.": -1 / value,
         }  # fmt: skip
-        cases.append(_case((matrix, v), 1 / value, mistakes))
-    _judge(
+        cases.append(expect((matrix, v), 1 / value, mistakes))
+    judge(
         "3.2",
         answer,
         cases,
@@ -99,13 +95,13 @@ def check_hvp(answer: Callable[..., Any]) -> None:
     """
     cases = []
     for size in (3, 5):
-        mix, v = _normal(size, size, seed=10 + size), _normal(size, seed=20 + size)
+        mix, v = normal(size, size, seed=10 + size), normal(size, seed=20 + size)
 
         def f(theta: Tensor, mix: Tensor = mix) -> Tensor:
             return torch.sin(mix @ theta).sum() + (theta**4).sum() / 4 + theta @ mix @ theta
 
-        theta = _normal(size, seed=30 + size)
-        g, matrix = grad(f)(theta), _hessian(f)(theta)
+        theta = normal(size, seed=30 + size)
+        g, matrix = grad(f)(theta), hessian(f)(theta)
         ones = torch.ones_like(v)
         mistakes = {
             "This is the gradient: v has not entered, and nothing was differentiated twice.": g,
@@ -117,14 +113,14 @@ def check_hvp(answer: Callable[..., Any]) -> None:
             "This is the number v.H v; H v itself is a vector.": v @ matrix @ v,
             "This is the number g.v, before its gradient is taken.": g @ v,
         }  # fmt: skip
-        cases.append(_case((f, theta.clone().requires_grad_(), v), matrix @ v, mistakes))
+        cases.append(expect((f, theta.clone().requires_grad_(), v), matrix @ v, mistakes))
     if callable(answer) and _forgets_the_graph(answer, *cases[0].arguments):
         wrong(
             "3.3",
             "The gradient has no graph to differentiate: the first torch.autograd.grad needs create_graph=True.",
         )
         return
-    if _judge("3.3", answer, cases, None):
+    if judge("3.3", answer, cases, None):
         built = "It equals the explicit Hessian times v, but you built H: n by n numbers. Two gradients do without."
         correct("3.3", built if _builds_the_hessian(answer) else "It equals the explicit Hessian times v.")
 
@@ -138,11 +134,11 @@ def check_product(answer: Callable[..., Any]) -> None:
     """
     cases = []
     for alpha, steps in ((0.2, 4), (0.3, 2), (0.1, 1)):
-        support, query, path = _problem(alpha, steps, seed=steps)
+        support, query, path = problem(alpha, steps, seed=steps)
         g = grad(query)(path[-1])
         truth, mistakes = _product_and_mistakes(support, path, alpha, g)
-        cases.append(_case((path, _hessian(support), alpha, g), truth, mistakes))
-    _judge(
+        cases.append(expect((path, hessian(support), alpha, g), truth, mistakes))
+    judge(
         "3.4",
         answer,
         cases,
@@ -166,9 +162,9 @@ def check_adjoint(answer: Callable[..., Any]) -> None:
         return call
 
     for alpha, steps in ((0.2, 4), (0.3, 2), (0.1, 1)):
-        support, query, path = _problem(alpha, steps, seed=steps)
+        support, query, path = problem(alpha, steps, seed=steps)
         arguments = (support, query, path, alpha)
-        done, pair = _attempt("3.5", answer, *arguments)
+        done, pair = attempt_with_copies("3.5", answer, *arguments)
         if not done:
             return
         if isinstance(pair, Tensor) or not isinstance(pair, Sequence) or len(pair) != 2:
@@ -176,14 +172,14 @@ def check_adjoint(answer: Callable[..., Any]) -> None:
             return
         missing = missing or any(value is None or value is ... for value in pair)
         truth, mistakes = _product_and_mistakes(support, path, alpha, grad(query)(path[-1]))
-        first.append(_case(arguments, truth, mistakes))
-        second.append(_case(arguments, *_by_alpha(support, query, path, alpha)))
+        first.append(expect(arguments, truth, mistakes))
+        second.append(expect(arguments, *_by_alpha(support, query, path, alpha)))
     if missing:
         wrong("3.5", "One of the two is None: return the gradient by theta, and the derivative by alpha.")
         return
-    if not _judge("3.5", part(0), first, None, "By theta: "):
+    if not judge("3.5", part(0), first, None, "By theta: "):
         return
-    _judge(
+    judge(
         "3.5",
         part(1),
         second,
@@ -205,7 +201,7 @@ def _forgets_the_graph(answer: Callable[..., Any], f: Callable[[Tensor], Tensor]
         answer(watched, theta.detach().clone().requires_grad_(), v.clone())
     except RuntimeError as error:
         return "does not require grad" in str(error) and bool(graphs) and all(graphs)
-    except Exception:  # _judge will say which
+    except Exception:  # judge will say which
         return False
     return False
 
@@ -226,109 +222,21 @@ def _builds_the_hessian(answer: Callable[..., Any], n: int = 40) -> bool:
     def f(theta: Tensor) -> Tensor:
         return torch.sin(theta[1:] * theta[:-1]).sum() + (theta**4).sum() / 4
 
-    theta = _normal(n, seed=70).requires_grad_()
+    theta = normal(n, seed=70).requires_grad_()
     with warnings.catch_warnings(), Largest():
         warnings.simplefilter("default")
         try:
-            answer(f, theta, _normal(n, seed=71))
+            answer(f, theta, normal(n, seed=71))
         except Exception:  # right on the small cases: not refused for this one
             return False
     return Largest.size >= n * n
-
-
-def _judge(exercise: str, answer: Callable[..., Any], cases: Sequence[_Case], why: str | None, where: str = "") -> bool:
-    """Run every case; print one line (none for a right answer when ``why`` is None), and say whether all were right."""
-    values = []
-    for case in cases:
-        done, value = _attempt(exercise, answer, *case.arguments)
-        if not done:
-            return False
-        tensor = as_tensor(value[0] if isinstance(value, (tuple, list)) and len(value) == 1 else value)
-        if tensor is None:
-            wrong(exercise, f"{where}A {_kind(case.truth)} was expected, this is {type(value).__name__}.")
-            return False
-        values.append(tensor)
-    if all(close(value, case.truth) for value, case in zip(values, cases, strict=True)):
-        if why is not None:
-            correct(exercise, why)
-        return True
-    for message in cases[0].mistakes:
-        if all(close(value, case.mistakes[message]) for value, case in zip(values, cases, strict=True)):
-            wrong(exercise, where + message)
-            return False
-    for value, case in zip(values, cases, strict=True):
-        if value.squeeze().shape != case.truth.squeeze().shape:
-            wrong(exercise, f"{where}A {_kind(case.truth)} was expected, this has shape {tuple(value.shape)}.")
-            return False
-        if not close(value, case.truth):
-            expected, got = ([round(x, 4) for x in t.flatten().tolist()] for t in (case.truth, value))
-            wrong(exercise, f"{where}In one test {_bare(expected)} is right, and this gives {_bare(got)}.")
-            return False
-    return False
-
-
-def _attempt(exercise: str, answer: Any, *arguments: Any) -> tuple[bool, Any]:
-    """As ``attempt``; fresh copies of the tensors, so that nothing a reader does to them reaches the next call."""
-    if answer is None or answer is ...:
-        not_attempted(exercise)
-        return False, None
-    copies = [
-        x.detach().clone().requires_grad_(x.requires_grad) if isinstance(x, Tensor)
-        else [point.clone() for point in x] if isinstance(x, list)
-        else x
-        for x in arguments
-    ]  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")  # torch's own warnings are no mistake of the reader's
-        return attempt(exercise, answer, *copies)
-
-
-def _case(arguments: tuple[Any, ...], truth: Any, mistakes: Mapping[str, Any]) -> _Case:
-    def tensor(value: Any) -> Tensor:
-        return torch.as_tensor(value, dtype=torch.float64)
-
-    return _Case(arguments, tensor(truth), {message: tensor(value) for message, value in mistakes.items()})
-
-
-def _hessian(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return jacrev(grad(f))  # reverse mode only: torch's first use of forward mode warns about torch.jit.script
-
-
-def _kind(truth: Tensor) -> str:
-    return "number" if truth.ndim == 0 else f"vector of {len(truth)} entries"
-
-
-def _bare(values: list[float]) -> str:
-    return str(values[0] if len(values) == 1 else values)
-
-
-def _normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def _problem(
-    alpha: float, steps: int, seed: int
-) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], list[Tensor]]:
-    """A support loss whose Hessian changes along the path and does not commute with itself; a query loss; the path."""
-    mix, target = _normal(3, 3, seed=40 + seed), _normal(3, seed=50 + seed)
-
-    def support(theta: Tensor) -> Tensor:
-        return torch.log(torch.cosh(2 * (mix @ theta))).sum() / 2 + 0.3 * theta @ theta
-
-    def query(theta: Tensor) -> Tensor:
-        return 0.5 * ((theta - target) ** 2).sum() + theta[0] * theta[1]
-
-    path = [_normal(3, seed=60 + seed)]
-    for _ in range(steps):
-        path.append(path[-1] - alpha * grad(support)(path[-1]))
-    return support, query, path
 
 
 def _product_and_mistakes(
     support: Callable[[Tensor], Tensor], path: list[Tensor], alpha: float, g: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The meta-gradient by theta, and what each mistake would give."""
-    hessians = [_hessian(support)(point) for point in path]  # K + 1 times (n, n)
+    hessians = [hessian(support)(point) for point in path]  # K + 1 times (n, n)
     steps, identity = len(path) - 1, torch.eye(len(g), dtype=torch.float64)
 
     def product(matrices: Sequence[Tensor], step_size: float = alpha) -> Tensor:
@@ -363,7 +271,7 @@ def _by_alpha(
     steps = len(path) - 1
     adjoints = [grad(query)(path[-1])]  # lambda_K, ..., lambda_0
     for point in reversed(path[:-1]):
-        adjoints.append(adjoints[-1] - alpha * _hessian(support)(point) @ adjoints[-1])
+        adjoints.append(adjoints[-1] - alpha * hessian(support)(point) @ adjoints[-1])
     adjoints.reverse()
     gradients = [grad(support)(point) for point in path]
     terms = torch.stack([gradients[k] @ adjoints[k + 1] for k in range(steps)])  # (K,)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from mamlkit.checking.chapter_03 import _case, _hessian, _judge, _normal, _problem
+from mamlkit.checking._cases import expect, hessian, judge, normal, problem
 
 __all__ = ["check_angle", "check_dropped", "check_fomaml", "check_reptile"]
 
@@ -47,8 +47,8 @@ def check_angle(answer: Callable[..., Any]) -> None:
             "This is the angle's complement: check sine and cosine.": 90 - truth,
             "This is 180 degrees minus the angle: one of the two vectors has the wrong sign.": 180 - truth,
         }  # fmt: skip
-        cases.append(_case((curvatures, gradient, alpha, K), truth, mistakes))
-    _judge("4.1", answer, cases, "Unequal factors turn the gradient; equal ones would only change its length.")
+        cases.append(expect((curvatures, gradient, alpha, K), truth, mistakes))
+    judge("4.1", answer, cases, "Unequal factors turn the gradient; equal ones would only change its length.")
 
 
 def check_fomaml(answer: Callable[..., Any]) -> None:
@@ -59,11 +59,11 @@ def check_fomaml(answer: Callable[..., Any]) -> None:
     """
     cases = []
     for alpha, K in ((0.2, 4), (0.3, 2), (0.1, 1)):
-        support, query, path = _problem(alpha, K, seed=K)
+        support, query, path = problem(alpha, K, seed=K)
         truth = grad(query)(path[-1])
         second = truth
         for point in reversed(path[:-1]):
-            second = second - alpha * _hessian(support)(point) @ second
+            second = second - alpha * hessian(support)(point) @ second
         mistakes = {
             "This is MAML's gradient, with all factors: leave them out, for instance by create_graph=False.": second,
             "The query gradient is taken at theta; it belongs at the adapted weights theta^(K).": grad(query)(path[0]),
@@ -77,8 +77,8 @@ def check_fomaml(answer: Callable[..., Any]) -> None:
             "These are the adapted weights; the gradient of the query loss there is wanted.": path[-1],
             "This is the query loss, not its gradient.": query(path[-1]),
         }  # fmt: skip
-        cases.append(_case((support, query, path[0].clone(), alpha, K), truth, mistakes))
-    _judge("4.2", answer, cases, "The query gradient at the adapted weights, and no factor.")
+        cases.append(expect((support, query, path[0].clone(), alpha, K), truth, mistakes))
+    judge("4.2", answer, cases, "The query gradient at the adapted weights, and no factor.")
 
 
 def check_reptile(answer: Callable[..., Any]) -> None:
@@ -90,8 +90,8 @@ def check_reptile(answer: Callable[..., Any]) -> None:
     """
     cases = []
     for alpha, K in ((0.2, 3), (0.1, 2), (0.3, 1)):
-        losses: list[Loss] = [_problem(alpha, K, seed=seed)[0] for seed in (1, 2, 3)]
-        theta = _normal(3, seed=70 + K)
+        losses: list[Loss] = [problem(alpha, K, seed=seed)[0] for seed in (1, 2, 3)]
+        theta = normal(3, seed=70 + K)
         ends = torch.stack([_adapted(loss, theta, alpha, K) for loss in losses])  # (tasks, n)
         moves = theta - ends  # (tasks, n)
         truth = moves.mean(0)
@@ -118,8 +118,8 @@ def check_reptile(answer: Callable[..., Any]) -> None:
             "Only one inner step was taken; there are K.":
                 torch.stack([theta - _adapted(loss, theta, alpha, 1) for loss in losses]).mean(0),
         }  # fmt: skip
-        cases.append(_case((tuple(losses), theta.clone(), alpha, K), truth, mistakes))
-    _judge("4.3", answer, cases, "The mean of the moves, each from the same theta.")
+        cases.append(expect((tuple(losses), theta.clone(), alpha, K), truth, mistakes))
+    judge("4.3", answer, cases, "The mean of the moves, each from the same theta.")
 
 
 def check_dropped(answer: Callable[..., Any]) -> None:
@@ -130,8 +130,8 @@ def check_dropped(answer: Callable[..., Any]) -> None:
     """
     cases = []
     for alpha, seed in ((0.2, 1), (0.3, 2), (0.1, 5)):
-        support, query, path = _problem(alpha, 1, seed=seed)
-        g, matrix = grad(query)(path[1]), _hessian(support)(path[0])
+        support, query, path = problem(alpha, 1, seed=seed)
+        g, matrix = grad(query)(path[1]), hessian(support)(path[0])
         truth = -alpha * matrix @ g
         mistakes = {
             "The sign is wrong: MAML's gradient minus FOMAML's is -alpha H g.": -truth,
@@ -140,13 +140,13 @@ def check_dropped(answer: Callable[..., Any]) -> None:
             "This is FOMAML's gradient: the part that is kept.": g,
             "The query gradient is taken at theta; it belongs at the adapted weights.": -alpha * matrix @ grad(query)(path[0]),
             "The Hessian is that of the query loss; the inner step is on the support loss.":
-                -alpha * _hessian(query)(path[0]) @ g,
-            "The Hessian is taken at the adapted weights; the step starts at theta.": -alpha * _hessian(support)(path[1]) @ g,
+                -alpha * hessian(query)(path[0]) @ g,
+            "The Hessian is taken at the adapted weights; the step starts at theta.": -alpha * hessian(support)(path[1]) @ g,
             "The vector is the support gradient; it is the query gradient at the adapted weights.":
                 -alpha * matrix @ grad(support)(path[0]),
         }  # fmt: skip
-        cases.append(_case((support, query, path[0].clone(), alpha), truth, mistakes))
-    _judge("4.4", answer, cases, "It vanishes with alpha, and where the query gradient meets no curvature.")
+        cases.append(expect((support, query, path[0].clone(), alpha), truth, mistakes))
+    judge("4.4", answer, cases, "It vanishes with alpha, and where the query gradient meets no curvature.")
 
 
 def _degrees(u: Tensor, v: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from mamlkit.checking.chapter_03 import _case, _hessian, _judge, _normal
+from mamlkit.checking._cases import expect, hessian, judge, normal
 
 __all__ = ["check_compare", "check_kinds", "check_largest_rate", "check_seen"]
 
@@ -45,8 +45,8 @@ def check_seen(answer: Callable[..., Any]) -> None:
             "The order is the other way round: first what MAML sees.": pair(after.mean(), last),
             "This is the median of the steps; equal weights give their mean.": pair(last, after.quantile(0.5)),
         }  # fmt: skip
-        cases.append(_case((losses,), pair(last, after.mean()), mistakes))
-    _judge("6.1", answer, cases, "The last one, and the mean of the K steps without the start.")
+        cases.append(expect((losses,), pair(last, after.mean()), mistakes))
+    judge("6.1", answer, cases, "The last one, and the mean of the K steps without the start.")
 
 
 def check_kinds(answer: Callable[..., Any]) -> None:
@@ -98,8 +98,8 @@ def check_kinds(answer: Callable[..., Any]) -> None:
             "No task is slow here: more than half of the start left after the last step.": code(over, torch.zeros_like(half)),
             "Any rise counts here; the rule allows a tenth of the start.": code(~(rise.amax(0) <= 0), half),
         }  # fmt: skip
-        cases.append(_case((losses,), code(over, half), mistakes))
-    _judge("6.2", answer, cases, "Also for losses that are no numbers.")
+        cases.append(expect((losses,), code(over, half), mistakes))
+    judge("6.2", answer, cases, "Also for losses that are no numbers.")
 
 
 def check_compare(answer: Callable[..., Any]) -> None:
@@ -111,10 +111,10 @@ def check_compare(answer: Callable[..., Any]) -> None:
     """
     cases = []
     for seed in (1, 2, 3):
-        hard = _normal(1, 40, seed=80 + seed).exp()  # (1, tasks): some tasks are hard for both
-        luck = _normal(5, 1, seed=90 + seed)  # (5, 1): some seeds are bad for both
+        hard = normal(1, 40, seed=80 + seed).exp()  # (1, tasks): some tasks are hard for both
+        luck = normal(5, 1, seed=90 + seed)  # (5, 1): some seeds are bad for both
         a, b = (
-            hard + 0.3 * luck + 0.1 * _normal(5, 1, seed=k + seed) + 0.2 * _normal(5, 40, seed=2 * k + seed)
+            hard + 0.3 * luck + 0.1 * normal(5, 1, seed=k + seed) + 0.2 * normal(5, 40, seed=2 * k + seed)
             for k in (100, 200)
         )
         difference = (a - b).mean(1)  # (5,)
@@ -148,8 +148,8 @@ def check_compare(answer: Callable[..., Any]) -> None:
             "The tasks are the sample here: average over tasks first, so that five numbers are left.":
                 pair(center, 1.96 * (a - b).mean(0).std() / 40**0.5),
         }  # fmt: skip
-        cases.append(_case((a, b), pair(center, wide), mistakes))
-    _judge("6.3", answer, cases, "Five differences, their mean, and an interval that fits five.")
+        cases.append(expect((a, b), pair(center, wide), mistakes))
+    judge("6.3", answer, cases, "Five differences, their mean, and an interval that fits five.")
 
 
 def check_largest_rate(answer: Callable[..., Any]) -> None:
@@ -160,10 +160,10 @@ def check_largest_rate(answer: Callable[..., Any]) -> None:
     """
     cases = []
     for size, which in ((2, "bowl"), (4, "bowl"), (5, "network")):
-        mix = _normal(size, size, seed=110 + size)
+        mix = normal(size, size, seed=110 + size)
         matrix = mix @ mix.T + 0.5 * torch.eye(size, dtype=torch.float64)  # (n, n) positive definite
-        linear, theta = _normal(size, seed=120 + size), _normal(size, seed=130 + size)
-        inputs = _normal(30, size, seed=140 + size)
+        linear, theta = normal(size, seed=120 + size), normal(size, seed=130 + size)
+        inputs = normal(30, size, seed=140 + size)
 
         def bowl(theta: Tensor, matrix: Tensor = matrix, linear: Tensor = linear) -> Tensor:
             return 0.5 * theta @ matrix @ theta + linear @ theta
@@ -173,7 +173,7 @@ def check_largest_rate(answer: Callable[..., Any]) -> None:
 
         f = bowl if which == "bowl" else network
         theta = theta if which == "bowl" else linear  # the network's minimum
-        H = _hessian(f)(theta)  # (n, n)
+        H = hessian(f)(theta)  # (n, n)
         values = torch.linalg.eigvalsh(H)  # (n,) ascending
         top = values[-1]
         mistakes = {
@@ -189,5 +189,5 @@ def check_largest_rate(answer: Callable[..., Any]) -> None:
             "This is 2 over the largest entry of H; take the largest eigenvalue.": 2 / H.max(),
             "This is half the curvature; the rate is 2 / h.": top / 2,
         }  # fmt: skip
-        cases.append(_case((f, theta.clone()), 2 / top, mistakes))
-    _judge("6.4", answer, cases, "Beyond it the sharpest direction grows with every step.")
+        cases.append(expect((f, theta.clone()), 2 / top, mistakes))
+    judge("6.4", answer, cases, "Beyond it the sharpest direction grows with every step.")

@@ -62,7 +62,7 @@ WRONG = {
             _sample().replace("def rand", "generator = torch.Generator().manual_seed(0)\n    def rand"),
             "seed none of your own",
         ),
-        ("def sample_tasks(num_tasks, points):\n    return 1, 2\n", "your code raised TypeError"),
+        ("def sample_tasks(num_tasks, points):\n    return 1, 2\n", "Your code raised TypeError"),
     ],
     "ex-split": [
         (_split("x[:shots], y[:shots], x[shots:], y[shots:]"), "This splits the tasks"),
@@ -83,7 +83,7 @@ WRONG = {
         (_mean("-10.2 / math.pi * torch.cos(x)"), "A factor 2 too much"),
         (_mean("0 * x"), "do not cancel"),
         (_mean("-2 / math.pi * 2.55 * math.cos(x)"), "Use torch.cos"),
-        (_mean("-2 / math.pi * 2.55 * cosine(x)"), "your code raised NameError"),
+        (_mean("-2 / math.pi * 2.55 * cosine(x)"), "Your code raised NameError"),
         (_mean("2.55 * 2 / math.pi"), "Expected 7 numbers"),
         (_mean("2.55 * 2 / math.pi * torch.sin(x)"), "Sine and cosine are exchanged"),
     ],
@@ -123,6 +123,6 @@ WRONG = {
             "the sum over tasks",
         ),
         (_steps("return len(losses) - 1"), "the last step"),
-        (_steps("return next(k for k, m in enumerate(means) if m <= target)"), "your code raised StopIteration"),
+        (_steps("return next(k for k, m in enumerate(means) if m <= target)"), "Your code raised StopIteration"),
     ],
 }

@@ -50,7 +50,7 @@ WRONG = {
         (PENCIL.format(factor="1", result="0.5 * (last - q) ** 2"), "not its derivative"),
         (PENCIL.format(factor="1", result="'no idea'"), "A number was expected, this is str"),
         (PENCIL.format(factor="1", result="float('nan')"), "In one test"),
-        (PENCIL.format(factor="1", result="undefined"), "our code raised NameError"),
+        (PENCIL.format(factor="1", result="undefined"), "Your code raised NameError"),
     ],
     "ex-blind": [
         ("def blind_step_size(H, v):\n    return (v @ H @ v) / (v @ v)", "This is the eigenvalue"),
@@ -101,7 +101,7 @@ WRONG = {
             "def hvp(f, theta, v):\n    theta = theta.detach()\n"
             "    (g,) = torch.autograd.grad(f(theta), theta, create_graph=True)\n"
             "    return torch.autograd.grad(g @ v, theta)[0]",
-            "our code raised RuntimeError",
+            "Your code raised RuntimeError",
         ),
     ],
     "ex-product": [

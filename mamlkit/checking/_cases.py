@@ -1,0 +1,115 @@
+"""What the checks of several chapters share: a reader's function on a few cases, and test problems whose answers are known."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import grad, jacrev
+
+from mamlkit.checking._report import as_tensor, attempt, close, correct, not_attempted, wrong
+
+__all__ = ["Case", "attempt_with_copies", "expect", "hessian", "judge", "normal", "problem"]
+
+
+class Case(NamedTuple):
+    """One call of the reader's function: its arguments, what is right, and what each mistake would give."""
+
+    arguments: tuple[Any, ...]
+    truth: Tensor
+    mistakes: Mapping[str, Tensor]
+
+
+def judge(exercise: str, answer: Callable[..., Any], cases: Sequence[Case], why: str | None, where: str = "") -> bool:
+    """Run every case; print one line (none for a right answer when ``why`` is None), and say whether all were right."""
+    values = []
+    for case in cases:
+        done, value = attempt_with_copies(exercise, answer, *case.arguments)
+        if not done:
+            return False
+        tensor = as_tensor(value[0] if isinstance(value, (tuple, list)) and len(value) == 1 else value)
+        if tensor is None:
+            wrong(exercise, f"{where}A {_kind(case.truth)} was expected, this is {type(value).__name__}.")
+            return False
+        values.append(tensor)
+    if all(close(value, case.truth) for value, case in zip(values, cases, strict=True)):
+        if why is not None:
+            correct(exercise, why)
+        return True
+    for message in cases[0].mistakes:
+        if all(close(value, case.mistakes[message]) for value, case in zip(values, cases, strict=True)):
+            wrong(exercise, where + message)
+            return False
+    for value, case in zip(values, cases, strict=True):
+        if value.squeeze().shape != case.truth.squeeze().shape:
+            wrong(exercise, f"{where}A {_kind(case.truth)} was expected, this has shape {tuple(value.shape)}.")
+            return False
+        if not close(value, case.truth):
+            expected, got = ([round(x, 4) for x in t.flatten().tolist()] for t in (case.truth, value))
+            wrong(exercise, f"{where}In one test {_bare(expected)} is right, and this gives {_bare(got)}.")
+            return False
+    return False
+
+
+def attempt_with_copies(exercise: str, answer: Any, *arguments: Any) -> tuple[bool, Any]:
+    """As ``attempt``; fresh copies of the tensors, so that nothing a reader does to them reaches the next call."""
+    if answer is None or answer is ...:
+        not_attempted(exercise)
+        return False, None
+    copies = [
+        x.detach().clone().requires_grad_(x.requires_grad) if isinstance(x, Tensor)
+        else [point.clone() for point in x] if isinstance(x, list)
+        else x
+        for x in arguments
+    ]  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # torch's own warnings are no mistake of the reader's
+        return attempt(exercise, answer, *copies)
+
+
+def expect(arguments: tuple[Any, ...], truth: Any, mistakes: Mapping[str, Any]) -> Case:
+    """A case from numbers or tensors of any dtype."""
+
+    def tensor(value: Any) -> Tensor:
+        return torch.as_tensor(value, dtype=torch.float64)
+
+    return Case(arguments, tensor(truth), {message: tensor(value) for message, value in mistakes.items()})
+
+
+def hessian(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The function that gives the Hessian of f at a point."""
+    return jacrev(grad(f))  # reverse mode only: torch's first use of forward mode warns about torch.jit.script
+
+
+def _kind(truth: Tensor) -> str:
+    return "number" if truth.ndim == 0 else f"vector of {len(truth)} entries"
+
+
+def _bare(values: list[float]) -> str:
+    return str(values[0] if len(values) == 1 else values)
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    """Standard normal numbers in float64, the same for the same seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def problem(
+    alpha: float, steps: int, seed: int
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], list[Tensor]]:
+    """A support loss whose Hessian changes along the path and does not commute with itself; a query loss; the path."""
+    mix, target = normal(3, 3, seed=40 + seed), normal(3, seed=50 + seed)
+
+    def support(theta: Tensor) -> Tensor:
+        return torch.log(torch.cosh(2 * (mix @ theta))).sum() / 2 + 0.3 * theta @ theta
+
+    def query(theta: Tensor) -> Tensor:
+        return 0.5 * ((theta - target) ** 2).sum() + theta[0] * theta[1]
+
+    path = [normal(3, seed=60 + seed)]
+    for _ in range(steps):
+        path.append(path[-1] - alpha * grad(support)(path[-1]))
+    return support, query, path
