@@ -62,7 +62,7 @@ function render({ model, el }) {
   const body = html("tbody");
   const readout = html("div", { class: "mk-tables mk-readout" },
     html("table", {}, html("caption", {}, "Query losses and their weights"),
-      html("thead", {}, html("tr", {}, ...["after step", "weight", "loss of A", "loss of B"].map((name) => html("th", { scope: "col" }, name)))), body));
+      tableHead("after step", "weight", "loss of A", "loss of B"), body));
   const status = liveRegion();
   const root = html(
     "div", { class: "mk-fig mk-annealing", role: "group", "aria-label": "Live figure: annealed weights and which trajectory they prefer" },
@@ -187,7 +187,6 @@ function render({ model, el }) {
     );
   }
 
-  const row = (name, cells, attributes = {}) => html("tr", attributes, html("th", { scope: "row" }, name), ...cells.map((cell) => html("td", {}, cell)));
   const orderOf = (losses, what) => (better(losses) ? `${better(losses)} ${what}` : "A and B are equal");
   function draw() {
     if (!box.width) return;
@@ -209,11 +208,11 @@ function render({ model, el }) {
     verdict.textContent = `Epoch ${epoch}: ${numbers}. ${orderOf(weighted, "is preferred")}.`;
     flip.textContent = `After the last step: ${orderOf(ends, "is lower")}. ${change === null ? "The order is the same in every epoch." : `The order changes in epoch ${change}.`}`;
     body.replaceChildren(
-      ...weights.map((weight, i) => row(String(i + 1), [format(weight, 3, false), ...Object.values(tasks).map((losses) => format(losses[i], 2))])),
-      row("weighted", ["", ...weighted.map((loss) => format(loss, 3, false))], { class: "mk-now" }),
+      ...weights.map((weight, i) => tableRow(String(i + 1), [format(weight, 3, false), ...Object.values(tasks).map((losses) => format(losses[i], 2))])),
+      tableRow("weighted", ["", ...weighted.map((loss) => format(loss, 3, false))], { class: "mk-now" }),
     );
     // Full precision for whoever checks the figure against Python.
-    const exact = { epoch, epochs, K, a: tasks.task_a, b: tasks.task_b, weights, weighted, byEpoch: byEpoch.flat(), change };
+    const exact = { epoch, epochs, K, a: tasks.task_a, b: tasks.task_b, weights, weighted, byEpoch: byEpoch.flat(), change: change ?? -1 };
     for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
     status.say(`Epoch ${epoch} of ${epochs}, ${K} step${K > 1 ? "s" : ""}. The last step weighs ${format(weights[K - 1], 2)}. Weighted losses: ${numbers}. ${orderOf(weighted, "is preferred")}.`);
   }
