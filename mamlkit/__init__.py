@@ -18,7 +18,7 @@ from mamlkit.model_agnostic import ModelAgnosticMetaLearning, evaluate_maml, tra
 from mamlkit.models import conv4, mlp
 from mamlkit.omniglot import omniglot
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep
-from mamlkit.pretrained import pretrained, pretrained_names, pretrained_record
+from mamlkit.pretrained import pretrained, pretrained_names, pretrained_record, recorded
 from mamlkit.sinusoids import Sinusoids, sinusoid
 from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, StepSizes
 from mamlkit.tasks import TaskBatch, TaskDistribution, TaskStream, prefetched
@@ -71,6 +71,7 @@ __all__ = [
     "pretrained",
     "pretrained_names",
     "pretrained_record",
+    "recorded",
     "reptile",
     "sinusoid",
     "train_maml",

@@ -1,4 +1,4 @@
-"""Weights that ship with mamlkit, each with the record of the command, the seed and the versions that made it."""
+"""Weights and records of runs that ship with mamlkit, each with the command, the seeds and the versions that made it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-__all__ = ["pretrained", "pretrained_names", "pretrained_record"]
+__all__ = ["pretrained", "pretrained_names", "pretrained_record", "recorded"]
 
 
 def pretrained_names() -> list[str]:
@@ -37,6 +37,23 @@ def pretrained_record(name: str) -> dict[str, Any]:
         ValueError: for a name that does not ship, with those that do.
     """
     record: dict[str, Any] = json.loads(_resource(name, ".json").read_text(encoding="utf-8"))
+    return record
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """The record of runs that take longer than a notebook may: command, settings, versions, and a row of results for each run.
+
+    Args:
+        name: of a record, for instance ``"multi-step"``, which ``python -m mamlkit.recipes.multi_step`` made.
+
+    Raises:
+        ValueError: for a name that does not ship, with those that do.
+    """
+    folder = files("mamlkit") / "records"
+    names = sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+    if name not in names:
+        raise ValueError(f"expected one of {', '.join(map(repr, names))}, got {name!r}")
+    record: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     return record
 
 
