@@ -92,7 +92,7 @@ function render({ model, el }) {
       svg("rect", { x: box.left, y: box.top, width: box.width, height: box.height, fill: "none", stroke: "var(--mk-rule)" }),
       ...[0, 1, 2, 3, 4].flatMap((i) => [
         svg("line", { x1: box.left, x2: right, y1: height((i * top) / 4), y2: height((i * top) / 4), stroke: "var(--mk-rule)" }),
-        tickLabel([box.left, height((i * top) / 4)], [-6, 4], format((i * top) / 4, (i * top) % 4 ? 2 : 0), "end"),
+        tickLabel([box.left, height((i * top) / 4)], [-6, 4], (i * top) / 4, "end"),
       ]),
       svg("line", { x1: border, x2: border, y1: box.top, y2: bottom + 22, stroke: "var(--mk-faint)", "stroke-width": 1.5 }),
       ...start[0].map((_, k) => tickLabel([column(k), bottom], [0, 17], k ? k + 1 : `${words.step} 1`, "middle")),
