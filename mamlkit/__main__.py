@@ -146,7 +146,7 @@ class Info:
         learner = configuration.build_learner(image_shape(configuration.build_tasks("train")))
         theta, everything = parameter_count(learner)
         print(json.dumps(configuration.to_json(), indent=2))
-        print(f"{theta} parameters in theta, {everything} meta-parameters in all")
+        print(f"{theta} parameters in theta, {everything} meta-parameters in all; engine {learner.engine_name}")
         newest = latest_checkpoint(self.run_folder / "checkpoints")
         print(f"newest checkpoint: {newest.name if newest else 'none yet'}")
 

@@ -74,7 +74,7 @@ class Learner(nn.Module):
             steps of a task and are scaled; query points and evaluation see no dropout.
         seed: of the dropout masks.
         autocast: lower precision for the model, for instance ``torch.bfloat16``; losses and updates stay as they are.
-        engine: ``"auto"``, or a name in ``mamlkit.meta_gradient.ENGINES``.
+        engine: ``"auto"``, or a name in ``mamlkit.meta_gradient.ENGINES``; ``print(learner)`` says which was taken.
 
     Raises:
         TypeError, ValueError: naming what was expected and what came.
@@ -114,7 +114,8 @@ class Learner(nn.Module):
         self.dropout = dropout and any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
         self.seed = expect_at_least("seed", seed, 0)
         collects = query_statistics == "running" and bool(batch_norm_layers(model))
-        self.engine = choose_engine(engine, model, general=self.dropout or collects or autocast is not None)
+        general = self.dropout or collects or autocast is not None
+        self.engine_name, self.engine = choose_engine(engine, model, general=general)
         if self.dropout and self.engine.grouping is together:
             raise ValueError("expected dropout=False or no dropout layers for engine 'all_at_once', got dropout layers")
         self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
@@ -132,6 +133,10 @@ class Learner(nn.Module):
     def current_order(self) -> Order:
         """The order of derivative in this epoch."""
         return 1 if self.order == 2 and self.epoch < self.first_order_epochs else self.order
+
+    def extra_repr(self) -> str:
+        """Shown by ``print``: with the engine that was chosen."""
+        return f"inner_steps={self.inner_steps}, order={self.order}, engine={self.engine_name!r}"
 
     def inner_loop(self, *, steps: int | None = None, training: bool = False) -> InnerLoop:
         """How this learner adapts a task; more steps than in training are allowed."""

@@ -109,8 +109,8 @@ _CONV4: dict[str, Engine] = {
 }
 
 
-def choose_engine(name: str, model: nn.Module, *, general: bool = False) -> Engine:
-    """The engine of that name; ``"auto"`` takes ``all_at_once`` where it is known to be right.
+def choose_engine(name: str, model: nn.Module, *, general: bool = False) -> tuple[str, Engine]:
+    """The engine of that name, and its name; ``"auto"`` takes ``all_at_once`` where it is known to be right.
 
     That is for ``conv4``, which has a batched version of its own, and for models known to be safe under ``vmap``.
 
@@ -127,13 +127,13 @@ def choose_engine(name: str, model: nn.Module, *, general: bool = False) -> Engi
     if name == "auto":
         name = "all_at_once" if conv4 or can_run_together(model) else "task_by_task"
     if conv4 and name in _CONV4:
-        return _CONV4[name]
+        return name, _CONV4[name]
     normalises = any(isinstance(m, nn.modules.batchnorm._NormBase) for m in model.modules())
     if normalises and name in ("all_at_once", "compiled"):
         raise ValueError(
             f"expected a model without batch norm or instance norm for engine {name!r}, got one with it; use 'task_by_task'"
         )
-    return Compiled() if name == "compiled" else ENGINES[name]  # a program belongs to one learner
+    return name, Compiled() if name == "compiled" else ENGINES[name]  # a program belongs to one learner
 
 
 def displacement(
