@@ -64,6 +64,8 @@ _made: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # images -> (their v
 
 def patches_of(x: Tensor) -> Patches:
     """The patches of images ``(tasks, points, channels, height, width)``; those of the same tensor are made once."""
+    if x.is_inference():  # such a tensor does not say whether it was changed
+        return _patches(x)
     version, found = _made.get(x, (None, None))
     if version != x._version:
         found = _patches(x)
