@@ -28,6 +28,7 @@ __all__ = ["Conv4", "conv4_together", "each_task"]
 
 # Pixels that go through one call, over all images of a few tasks: beyond this, calls no longer matter and the cache does.
 PIXELS_TOGETHER = 1 << 15
+GROUPS_WITHOUT_GRAPH = 4  # so many times more where no graph is kept, as in evaluation
 _LAYERS = (
     nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear,
 )  # fmt: skip
@@ -147,7 +148,7 @@ def conv4_together(
         tasks: the batch.
         first_task: not looked at, as nothing is drawn.
     """
-    size = _together(tasks.support_x)
+    size = _together(tasks.support_x, inner)
     for first in range(0, tasks.num_tasks, size):
         yield _group(inner, parameters, tasks.select(slice(first, first + size)))
 
@@ -166,7 +167,7 @@ def _group(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> TaskGr
             losses=lambda outputs: losses(outputs, y),
         )
 
-    size = _together(tasks.query_x)
+    size = _together(tasks.query_x, inner)
     pieces = [queries(slice(first, first + size)) for first in range(0, tasks.num_tasks, size)]
     copies = {name: _copies(value, tasks.num_tasks) for name, value in parameters.items()}
     return TaskGroup(copies, support_loss, pieces)
@@ -180,9 +181,10 @@ def _copies(parameter: Tensor, tasks: int) -> Tensor:
     return copies
 
 
-def _together(x: Tensor) -> int:
+def _together(x: Tensor, inner: InnerLoop) -> int:
     """How many of these tasks ``(tasks, points, channels, height, width)`` go through one call."""
-    return max(1, PIXELS_TOGETHER // (x.shape[1] * x.shape[3] * x.shape[4]))
+    pixels = PIXELS_TOGETHER * (GROUPS_WITHOUT_GRAPH if inner.order == 0 else 1)
+    return max(1, pixels // (x.shape[1] * x.shape[3] * x.shape[4]))
 
 
 def each_task(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
