@@ -86,7 +86,7 @@ function render({ model, el }) {
     const r = 38;
     const turn = Math.atan2(Math.sin(to - from), Math.cos(to - from));
     const [a, b] = [from, from + turn].map((t) => `${x + r * Math.cos(t)} ${y + r * Math.sin(t)}`);
-    return svg("path", { class: "mk-wedge", d: `M${x} ${y}L${a}A${r} ${r} 0 0 ${turn > 0 ? 1 : 0} ${b}Z`, fill: "var(--mk-task-a)", "fill-opacity": 0.25, stroke: "var(--mk-task-a)" });
+    return svg("path", { class: "mk-wedge", d: `M${x} ${y}L${a}A${r} ${r} 0 0 ${turn > 0 ? 1 : 0} ${b}Z`, fill: "var(--mk-faint)", "fill-opacity": 0.25, stroke: "var(--mk-faint)" });
   }
 
   function draw() {
@@ -112,11 +112,11 @@ function render({ model, el }) {
     const aside = Math.abs(gap) < 0.35 ? (gap >= 0 ? 0.2 : -0.2) : 0;
     marks.replaceChildren(
       svg("g", { "clip-path": `url(#${clipId})` },
-        svg("polyline", { points: path.map((p) => p.join(",")).join(" "), fill: "none", stroke: "var(--mk-support)", "stroke-width": 2.5 }),
-        ...path.slice(1, -1).map(([cx, cy]) => svg("circle", { cx, cy, r: 3.5, fill: "var(--mk-support)" })),
-        svg("circle", { class: "mk-adapted", cx: end[0], cy: end[1], r: 8, fill: "var(--mk-support)", stroke: "var(--mk-paper)", "stroke-width": 1.5 })),
+        svg("polyline", { points: path.map((p) => p.join(",")).join(" "), fill: "none", stroke: "var(--mk-inner)", "stroke-width": 2.5 }),
+        ...path.slice(1, -1).map(([cx, cy]) => svg("circle", { cx, cy, r: 3.5, fill: "var(--mk-inner)" })),
+        svg("circle", { class: "mk-adapted", cx: end[0], cy: end[1], r: 8, fill: "var(--mk-inner)", stroke: "var(--mk-paper)", "stroke-width": 1.5 })),
       cross(px(points.support), 6, false, "var(--mk-support)"),
-      cross(px(points.query), 6, true, "var(--mk-task-b)"),
+      cross(px(points.query), 6, true, "var(--mk-query)"),
       ...(drawn.length === 2 ? [wedge([x, y], first.direction, second.direction)] : []),
       ...drawn.flatMap(({ name, direction, reach }, i) => {
         const [tx, ty] = at(direction + (i ? -aside : aside), reach + 13);
