@@ -169,7 +169,7 @@ function render({ model, el }) {
 
   function drawEpochs(epoch, epochs, byEpoch) {
     const top = Math.max(0.5, Math.ceil(2 * Math.max(...byEpoch.flat())) / 2);
-    const x = (e) => box.left + 6 + (e / maxEpoch) * (box.width - 18);
+    const x = (e) => box.left + 18 + (e / maxEpoch) * (box.width - 36);
     const y = (loss) => box.top + (1 - loss / top) * EPOCH_HEIGHT;
     const ticks = Array.from({ length: Math.round(2 * top) + 1 }, (_, i) => i / 2).filter((loss) => top <= 1.5 || Number.isInteger(loss));
     curves.replaceChildren(
