@@ -16,9 +16,6 @@ from mamlkit.checking._report import correct, wrong
 
 __all__ = ["check_adjoint", "check_blind", "check_hvp", "check_pencil", "check_product"]
 
-# The names under which other chapters' checks know these.
-_attempt, _case, _hessian, _judge, _normal, _problem = attempt_with_copies, expect, hessian, judge, normal, problem
-
 
 def check_pencil(answer: Callable[..., Any]) -> None:
     """Exercise 3.1, the meta-gradient of one weight after K steps.
