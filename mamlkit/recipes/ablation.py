@@ -1,0 +1,303 @@
+"""The ablation of chapter 11: MAML, each part of MAML++ added alone, all of them together, and the relatives.
+
+    python -m mamlkit.recipes.ablation --data glyphs --out mamlkit/records/glyphs --work runs/glyphs
+
+Every run sees the same network, the same number of outer steps and, for the same seed, the same tasks. The checkpoint with the
+best validation accuracy is measured on 600 test tasks, whose classes are never turned. A run that was interrupted goes on from
+its last checkpoint in ``--work``; one whose record exists in ``--out`` is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gc
+import json
+import multiprocessing
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from mamlkit.__main__ import TEST_SEED, image_shape, load_best, versions
+from mamlkit.checkpoint import write_atomically
+from mamlkit.configuration import Configuration, LearnerOptions, NetworkOptions, TaskOptions
+from mamlkit.evaluation import evaluate
+from mamlkit.learners import Learner
+from mamlkit.tasks import TaskBatch, TaskStream
+from mamlkit.training import History, TrainingOptions, fit
+
+# MAML++ with every part switched off; each row of the ablation switches on what it names.
+OFF: dict[str, Any] = {
+    "learner": "maml++",
+    "multi_step_loss": "final",
+    "step_sizes": "fixed",
+    "per_step_weights": False,
+    "per_step_statistics": False,
+}
+RUNS: dict[str, dict[str, Any]] = {
+    "maml": {"learner": "maml"},
+    "maml++": {"learner": "maml++", "cosine": True},
+    "multi-step": {**OFF, "multi_step_loss": "annealed"},
+    "plain-mean": {**OFF, "multi_step_loss": "uniform"},
+    "learned-rates": {**OFF, "step_sizes": "tensor_and_step"},
+    "per-step-norm": {**OFF, "per_step_weights": True},
+    "cosine": {**OFF, "cosine": True},
+    "order-annealing": {**OFF, "first_order_share": 0.5},
+    "larger-rate": {"learner": "maml", "inner_lr": 0.4},
+    "fomaml": {"learner": "fomaml"},
+    "anil": {"learner": "anil"},
+    "reptile": {"learner": "reptile"},
+    "meta-sgd": {"learner": "meta-sgd"},
+}
+"""The runs by name. ``first_order_share`` is the share of the epochs with first order (half of them in the paper)."""
+
+MAIN = ("maml", "maml++")
+MULTI_STEP_SHARE = 0.1  # of the epochs: the paper anneals the multi-step loss for 10 of 100
+
+BUDGETS: dict[str, dict[str, int]] = {
+    "glyphs": {"filters": 16, "epochs": 20, "steps_per_epoch": 12, "meta_batch": 4, "validation_tasks": 16},
+    "omniglot": {"filters": 64, "epochs": 40, "steps_per_epoch": 500, "meta_batch": 8, "validation_tasks": 200},
+}
+"""What a run costs when nothing else is asked for; the same for all runs of a data set."""
+
+
+def configuration(
+    name: str, seed: int, *, data: str = "glyphs", root: Path | None = None, device: str = "cpu", **budget: int
+) -> Configuration:
+    """One run of the ablation as data.
+
+    Args:
+        name: a key of ``RUNS``.
+        seed: of the network's weights and of the stream of tasks.
+        data: a key of ``BUDGETS``.
+        root: folder of the data, for Omniglot.
+        device: where to compute.
+        budget: ``ways``, ``shots``, or what ``BUDGETS`` has, where it differs.
+    """
+    own, size = dict(RUNS[name]), {"ways": 5, "shots": 1, **BUDGETS[data], **budget}
+    cosine, share = own.pop("cosine", False), own.pop("first_order_share", 0.0)
+    epochs = size["epochs"]
+    return Configuration(
+        tasks=TaskOptions(
+            data=data,  # type: ignore[arg-type]
+            root=root,
+            ways=size["ways"],
+            shots=size["shots"],
+            queries=5,
+            test_queries=5,
+            rotations=data == "omniglot",
+        ),
+        network=NetworkOptions(filters=size["filters"], downsample="stride"),
+        learner=LearnerOptions(
+            annealing_epochs=max(1, round(MULTI_STEP_SHARE * epochs)),
+            first_order_epochs=round(share * epochs),
+            **own,
+        ),
+        training=TrainingOptions(
+            epochs=epochs,
+            steps_per_epoch=size["steps_per_epoch"],
+            meta_batch=size["meta_batch"],
+            cosine=cosine,
+            validation_tasks=size["validation_tasks"],
+            keep_best=1,
+            log_every=size["steps_per_epoch"],
+            checkpoint_every=size["steps_per_epoch"],
+            seed=seed,
+        ),
+        device=device,
+    )
+
+
+def train_and_measure(name: str, chosen: Configuration, folder: Path, test_tasks: int = 600) -> dict[str, Any]:
+    """Train a run, or go on with it, and measure its best checkpoint: everything of a record but how it was called."""
+    torch.set_num_threads(1)  # the same sums in the same order on every machine with these versions
+    training, test = chosen.build_tasks("train"), chosen.build_tasks("test")
+    shape = image_shape(training)
+    learner = chosen.build_learner(shape)
+    started = time.process_time()
+    history = fit(
+        learner,
+        training,
+        options=chosen.training,
+        validation=chosen.build_tasks("validation"),
+        folder=folder,
+        resume=(folder / "checkpoints").is_dir(),
+    )
+    cpu_seconds = time.process_time() - started  # with the validations; of the last part alone after an interruption
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    best, names = load_best(chosen, folder, shape, 1)
+    result = evaluate(best[0], TaskStream(test, test_tasks, seed=TEST_SEED).batch(0).to(chosen.device), chunk=50)
+    accuracy = result.accuracy()
+    if result.accuracies is None:
+        raise ValueError(f"expected tasks with classes, got those of {chosen.tasks.data}")
+    return {
+        "learner": chosen.learner.learner,
+        "ways": chosen.tasks.ways,
+        "shots": chosen.tasks.shots,
+        "seed": chosen.training.seed,
+        "ablation": None if name in MAIN else name,
+        "test_accuracy": round(accuracy.mean, 5),
+        "test_ci95": round(accuracy.half_width, 5),
+        "test_tasks": accuracy.tasks,
+        "is_transductive": best[0].is_transductive,
+        "best_checkpoint": names[0],
+        "iterations": history.step,
+        "seconds": round(history.seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
+        "peak_memory_mb": round(peak, 1),
+        "meta_step": meta_step_cost(chosen, training.sample(chosen.training.meta_batch, _seeded(0))),
+        "learning_curve": _curve(history),
+        "per_step_accuracy": [round(result.accuracy(step).mean, 5) for step in range(len(result.losses))],
+        "per_step_loss": [round(result.loss(step).mean, 5) for step in range(len(result.losses))],
+        "per_task_final_losses": [round(value, 4) for value in result.losses[-1].tolist()],
+        "per_task_final_accuracies": [round(value, 4) for value in result.accuracies[-1].tolist()],
+    }
+
+
+def meta_step_cost(chosen: Configuration, tasks: TaskBatch, rounds: int = 5) -> dict[str, dict[str, float]]:
+    """What a meta-step costs in the first and in the last epoch, beside one of MAML with the same network and tasks.
+
+    Returns:
+        For ``"first_epoch"`` and ``"last_epoch"``: ``seconds`` of processor time (median), ``seconds_ratio`` to MAML (median of
+        the ratios of neighbours in time, so that a slow moment of the machine hits both), and, on a CPU, ``memory_mb``, the most
+        that tensors made in the step held at once, with ``memory_ratio`` to MAML.
+    """
+    plain = dataclasses.replace(chosen, learner=LearnerOptions(learner="maml", inner_lr=chosen.learner.inner_lr))
+    tasks = tasks.to(chosen.device)
+    shape = tuple(tasks.support_x.shape[2:])
+    reference, learner = plain.build_learner(shape), chosen.build_learner(shape)  # type: ignore[arg-type]
+    cost = {}
+    for moment, epoch in (("first_epoch", 0), ("last_epoch", chosen.training.epochs - 1)):
+        learner.epoch = epoch
+        pairs = [(_seconds(reference, tasks), _seconds(learner, tasks)) for _ in range(rounds + 1)][1:]
+        cost[moment] = {
+            "seconds": round(statistics.median(own for _, own in pairs), 4),
+            "seconds_ratio": round(statistics.median(own / base for base, own in pairs), 3),
+        }
+        if tasks.support_x.device.type == "cpu":
+            base, own = _memory(reference, tasks), _memory(learner, tasks)
+            cost[moment] |= {"memory_mb": round(own, 2), "memory_ratio": round(own / base, 3)}
+    return cost
+
+
+def _seconds(learner: Learner, tasks: TaskBatch) -> float:
+    learner.zero_grad(set_to_none=True)
+    started = time.process_time()
+    learner.meta_backward(tasks).item()
+    return time.process_time() - started
+
+
+def _memory(learner: Learner, tasks: TaskBatch) -> float:
+    """The most that tensors held at once during a meta-step, above what was there before, in MB."""
+    learner.zero_grad(set_to_none=True)
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+        learner.meta_backward(tasks)
+    changes = [event for event in trace.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = most = 0
+    for change in sorted(changes, key=lambda event: event.start_ns()):
+        held += change.nbytes()
+        most = max(most, held)
+    return most / 2**20
+
+
+def _curve(history: History) -> list[dict[str, Any]]:
+    """A row an epoch: outer step, mean meta-loss, validation accuracy."""
+    return [
+        {
+            "step": row["step"],
+            "meta_loss": round(row["meta_loss"], 4),
+            "validation_accuracy": round(row["validation_accuracy"], 4),
+        }
+        for row in history.rows
+        if row["validation_accuracy"] is not None
+    ]
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this file is in; ``None`` outside one, or where files were changed."""
+    here = Path(__file__).resolve().parent
+    try:
+        said = [
+            subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return said[0] if not said[1] else None
+
+
+def to_text(record: dict[str, Any]) -> str:
+    """A record as JSON: one line a key, lists and tables within a line."""
+    lines = (f"  {json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in record.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train what has no record yet, and write the records."""
+    parser = argparse.ArgumentParser(prog="ablation", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", choices=sorted(BUDGETS), default="glyphs", help="default: %(default)s")
+    parser.add_argument("--root", type=Path, help="folder of the Omniglot archives")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the records; made when it is not there")
+    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints; made when it is not there")
+    parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="NAME", help=f"of {', '.join(RUNS)}")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--device", default="cpu", help="default: %(default)s")
+    parser.add_argument("--test-tasks", type=int, default=600, help="default: %(default)s")
+    for option in ("ways", "shots", "filters", "epochs", "steps-per-epoch", "meta-batch", "validation-tasks"):
+        parser.add_argument(f"--{option}", type=int, help="default: what BUDGETS in this script says")
+    options = parser.parse_args(arguments)
+    if not options.out.parent.is_dir():
+        parser.error(f"expected --out to name a folder in a folder that exists, got {options.out}")
+    options.out.mkdir(exist_ok=True)
+    sizes = ("ways", "shots", "filters", "epochs", "steps_per_epoch", "meta_batch", "validation_tasks")
+    budget = {size: getattr(options, size) for size in sizes if getattr(options, size) is not None}
+    # A process of its own for each run, so that its peak of memory is its own; a server that has imported torch makes them.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["mamlkit"])
+    for seed in options.seeds:
+        for name in options.only or RUNS:
+            file = options.out / f"{name}-{budget.get('ways', 5)}way-{budget.get('shots', 1)}shot-seed{seed}.json"
+            if file.exists():
+                continue
+            print(file.stem, flush=True)
+            chosen = configuration(name, seed, data=options.data, root=options.root, device=options.device, **budget)
+            folder = options.work / file.stem
+            with ProcessPoolExecutor(1, mp_context=processes) as pool:
+                measured = pool.submit(train_and_measure, name, chosen, folder, options.test_tasks).result()
+            typed = [f"--{size.replace('_', '-')} {value}" for size, value in budget.items()]
+            typed += ["--root DIR"] if options.root is not None else []
+            typed += [f"--device {options.device}"] if options.device != "cpu" else []
+            typed += [f"--test-tasks {options.test_tasks}"] if options.test_tasks != 600 else []
+            command = (
+                f"python -m mamlkit.recipes.ablation --data {options.data} --out mamlkit/records/{options.data} "
+                f"--work runs/{options.data} --only {shlex.quote(name)} --seeds {seed} {' '.join(typed)}"
+            ).rstrip()
+            public = dataclasses.replace(chosen, tasks=dataclasses.replace(chosen.tasks, root=None))
+            record = {
+                **measured,
+                "configuration": public.to_json(),
+                "command": command,
+                "versions": versions(),
+                "commit": _commit(),
+            }
+            write_atomically(file, to_text(record))
+            print(f"  test accuracy {100 * record['test_accuracy']:.2f} ± {100 * record['test_ci95']:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

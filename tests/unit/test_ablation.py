@@ -1,0 +1,161 @@
+"""The recipe of the ablation trains, resumes and records; every record that ships fulfils one schema."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+import statistics
+from importlib.resources import files
+
+import pytest
+import torch
+
+import mamlkit
+from mamlkit.configuration import Configuration
+from mamlkit.recipes import ablation as recipe
+
+SCHEMA = {
+    "learner": str,
+    "ways": int,
+    "shots": int,
+    "seed": int,
+    "ablation": (str, type(None)),
+    "test_accuracy": float,
+    "test_ci95": float,
+    "test_tasks": int,
+    "is_transductive": bool,
+    "best_checkpoint": str,
+    "iterations": int,
+    "seconds": float,
+    "cpu_seconds": float,
+    "peak_memory_mb": float,
+    "meta_step": dict,
+    "learning_curve": list,
+    "per_step_accuracy": list,
+    "per_step_loss": list,
+    "per_task_final_losses": list,
+    "per_task_final_accuracies": list,
+    "configuration": dict,
+    "command": str,
+    "versions": dict,
+    "commit": (str, type(None)),
+}
+TINY = ["--epochs=2", "--steps-per-epoch=1", "--meta-batch=1", "--filters=4", "--validation-tasks=2", "--test-tasks=4"]
+FILES = sorted((files("mamlkit") / "records").glob("*/*.json"))  # type: ignore[attr-defined]
+
+
+def expect_schema(record, file=None):
+    assert record.keys() == SCHEMA.keys()
+    for key, kind in SCHEMA.items():
+        assert isinstance(record[key], kind), key
+    tasks, chosen = record["test_tasks"], Configuration.from_json(record["configuration"])
+    losses, accuracies = record["per_task_final_losses"], record["per_task_final_accuracies"]
+    assert len(losses) == len(accuracies) == tasks and all(math.isfinite(value) for value in losses)
+    assert statistics.mean(accuracies) == pytest.approx(record["test_accuracy"], abs=1e-4)
+    width = 1.96 * statistics.stdev(accuracies) / math.sqrt(tasks)
+    assert width == pytest.approx(record["test_ci95"], abs=1e-4)
+    assert statistics.mean(losses) == pytest.approx(record["per_step_loss"][-1], abs=1e-3)
+    assert record["per_step_accuracy"][-1] == record["test_accuracy"]
+    steps = chosen.learner.inner_steps + 1
+    assert len(record["per_step_accuracy"]) == len(record["per_step_loss"]) == steps
+    assert record["iterations"] == chosen.training.outer_steps == record["learning_curve"][-1]["step"]
+    for moment in ("first_epoch", "last_epoch"):
+        assert record["meta_step"][moment].keys() >= {"seconds", "seconds_ratio"}
+    assert record["learner"] == chosen.learner.learner and record["seed"] == chosen.training.seed
+    assert (record["ways"], record["shots"]) == (chosen.tasks.ways, chosen.tasks.shots)
+    name = record["ablation"] or record["learner"]
+    assert name in recipe.RUNS and (record["ablation"] is None) == (name in recipe.MAIN)
+    assert {"mamlkit", "torch", "python"} == set(record["versions"])
+    assert not re.search(r"/(tmp|home|work|root)\b", json.dumps(record)), "a path of some machine"
+    words = shlex.split(record["command"])
+    assert words[:3] == ["python", "-m", recipe.__name__] and name in words and str(record["seed"]) in words
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_shipped_record_fulfils_the_schema(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text) < 25_000
+    record = json.loads(text)
+    expect_schema(record)
+    shape = f"{record['ways']}way-{record['shots']}shot"
+    assert path.name == f"{record['ablation'] or record['learner']}-{shape}-seed{record['seed']}.json"
+
+
+@pytest.mark.parametrize("name", sorted(recipe.RUNS))
+def test_a_run_switches_on_what_its_name_says(name):
+    chosen = recipe.configuration(name, 3)
+    learner = chosen.build_learner((1, 28, 28))
+    weights = learner.outer_loss.weights(5, 1).tolist()
+    seen = {
+        "multi-step" if weights[-1] == pytest.approx(0.6) else "": weights[0] > 0 and weights[-1] != weights[0],
+        "plain-mean": weights[0] == weights[-1],
+        "learned-rates": getattr(learner.step_sizes, "per", None) == "tensor_and_step",
+        "per-step-norm": learner.batch_norm is not None,
+        "cosine": chosen.training.cosine,
+        "order-annealing": learner.first_order_epochs == chosen.training.epochs // 2,
+        "larger-rate": chosen.learner.inner_lr == 0.4,
+        "fomaml": learner.order == 1,
+        "reptile": learner.order == 0,
+        "anil": len(learner.step_sizes(0)) == 2,
+        "meta-sgd": getattr(learner.step_sizes, "per", None) == "parameter",
+    }
+    on = {switch for switch, is_on in seen.items() if is_on}
+    everything = {"multi-step", "learned-rates", "per-step-norm", "cosine"}
+    assert on == {"maml": set(), "maml++": everything}.get(name, {name})
+    assert chosen.training.seed == 3 and Configuration.from_json(chosen.to_json()) == chosen
+
+
+def test_a_tiny_run_is_trained_recorded_and_then_left_alone(tmp_path, capsys):
+    out, work = tmp_path / "out", tmp_path / "work"
+    arguments = ["--out", str(out), "--work", str(work), "--only", "maml++", "--seeds", "7", *TINY]
+    recipe.main(arguments)
+    (file,) = out.iterdir()
+    record = json.loads(file.read_text(encoding="utf-8"))
+    expect_schema(record)
+    assert file.name == "maml++-5way-1shot-seed7.json" and record["peak_memory_mb"] > 50
+    cost = record["meta_step"]
+    assert cost["first_epoch"]["memory_ratio"] > cost["last_epoch"]["memory_ratio"] * 0.9 > 0
+    assert str(tmp_path) not in file.read_text(encoding="utf-8")
+    before = file.stat().st_mtime_ns
+    recipe.main(arguments)
+    assert file.stat().st_mtime_ns == before
+    assert capsys.readouterr().out.count("maml++-5way-1shot-seed7") == 1
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, monkeypatch):
+    size = {"epochs": 2, "steps_per_epoch": 1, "meta_batch": 1, "filters": 4, "validation_tasks": 2}
+    chosen = recipe.configuration("maml", 5, **size)
+    whole = recipe.train_and_measure("maml", chosen, tmp_path / "whole", 4)
+    validations = []
+
+    def pulled_plug(*arguments):
+        validations.append(1)
+        if len(validations) == 2:
+            raise KeyboardInterrupt
+        return mamlkit.evaluate(*arguments)
+
+    monkeypatch.setattr("mamlkit.training.evaluate", pulled_plug)
+    with pytest.raises(KeyboardInterrupt):
+        recipe.train_and_measure("maml", chosen, tmp_path / "broken", 4)
+    assert list((tmp_path / "broken" / "checkpoints").glob("step-00000001.json"))
+    again = recipe.train_and_measure("maml", chosen, tmp_path / "broken", 4)
+    clock = {"seconds", "cpu_seconds", "peak_memory_mb", "meta_step"}
+    assert {k: v for k, v in whole.items() if k not in clock} == {k: v for k, v in again.items() if k not in clock}
+
+
+def test_a_meta_step_is_priced_beside_one_of_maml():
+    tasks = mamlkit.glyphs("train", queries=5).sample(2, torch.Generator().manual_seed(0))
+    cost = recipe.meta_step_cost(recipe.configuration("plain-mean", 0, filters=4), tasks, rounds=1)
+    for moment in cost.values():
+        assert moment["memory_mb"] > 0.1 and moment["memory_ratio"] > 0.9 and moment["seconds"] > 0
+    first_order = recipe.meta_step_cost(recipe.configuration("fomaml", 0, filters=4), tasks, rounds=1)
+    assert first_order["last_epoch"]["memory_ratio"] < 1.0
+
+
+def test_a_folder_that_does_not_exist_is_refused_before_training(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        recipe.main(["--out", str(tmp_path / "nowhere" / "out"), "--work", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert "expected --out to name a folder in a folder that exists" in capsys.readouterr().err
