@@ -1,5 +1,23 @@
 """What the exercises' check cells call: one module a chapter. A check says what is wrong, not only that it is."""
 
-from mamlkit.checking import chapter_01, chapter_02, chapter_03, chapter_04, chapter_06, chapter_07, chapter_11
+from mamlkit.checking import (
+    chapter_01,
+    chapter_02,
+    chapter_03,
+    chapter_04,
+    chapter_06,
+    chapter_07,
+    chapter_08,
+    chapter_11,
+)
 
-__all__ = ["chapter_01", "chapter_02", "chapter_03", "chapter_04", "chapter_06", "chapter_07", "chapter_11"]
+__all__ = [
+    "chapter_01",
+    "chapter_02",
+    "chapter_03",
+    "chapter_04",
+    "chapter_06",
+    "chapter_07",
+    "chapter_08",
+    "chapter_11",
+]
