@@ -14,6 +14,8 @@ import hashlib
 import math
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -99,6 +101,17 @@ def glyphs(
     return ImageTasks(classes.select(chosen), ways=ways, shots=shots, queries=queries, rotations=rotations)
 
 
+@contextmanager
+def _float32() -> Iterator[None]:
+    """Whatever torch's default type is: in another one the random numbers, and with them the drawings, would be others."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 @lru_cache(maxsize=2)
 def _all_glyphs(seed: int) -> ImageClasses:
     recipe = hashlib.sha256(Path(__file__).read_bytes())  # another recipe or font renderer makes other drawings
@@ -107,6 +120,7 @@ def _all_glyphs(seed: int) -> ImageClasses:
     return ImageClasses.of(images["images"], notes["names"], notes["groups"])
 
 
+@_float32()
 def _draw_all(seed: int) -> Cached:
     faces = [_Face(name) for name in _FACES]
     characters = _characters(faces[0])

@@ -102,6 +102,18 @@ def test_the_seed_decides_the_drawings_and_not_the_characters(monkeypatch, same_
     assert notes == other_notes
 
 
+def test_the_default_type_does_not_change_the_drawings(monkeypatch, same_rng):
+    _small(monkeypatch)
+    images, _ = module._draw_all(0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        again, _ = module._draw_all(0)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(images["images"], again["images"])
+
+
 @pytest.mark.parametrize("harm", ["nothing", "missing", "cut short", "one byte", "not a file"])
 def test_the_cache_changes_nothing_but_time(monkeypatch, tmp_path, harm):
     _small(monkeypatch)
