@@ -1,4 +1,4 @@
-"""The script behind the shipped weights gives the same weights twice, and its recorded command can be run."""
+"""The scripts behind the shipped weights give the same weights twice, and their recorded commands can be run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import mamlkit
 from mamlkit.pretrained import pretrained_names, pretrained_record
+from mamlkit.recipes import glyphs as glyph_recipe
 from mamlkit.recipes import sinusoids as recipe
 
 
@@ -85,3 +86,35 @@ def test_a_folder_that_does_not_exist_is_refused_before_training(monkeypatch, tm
         recipe.main()
     assert stopped.value.code == 2
     assert "expected --out to be an existing folder" in capsys.readouterr().err
+
+
+def test_the_glyph_recipe_gives_the_same_weights_twice_and_keeps_its_record(monkeypatch, tmp_path, capsys):
+    files = {}
+    for folder, seed in (("first", "7"), ("again", "7"), ("other", "8")):
+        out = tmp_path / folder
+        out.mkdir()
+        monkeypatch.setattr(sys, "argv", ["glyphs", "--out", str(out), "--outer-steps", "2", "--seed", seed])
+        glyph_recipe.main()
+        files[folder] = (out / "glyph-maml.safetensors").read_bytes()
+    assert files["first"] == files["again"] != files["other"]
+    record = json.loads((tmp_path / "first" / "glyph-maml.json").read_text(encoding="utf-8"))
+    assert record["seed"] == 7 and record["outer_steps"] == 2
+    weights = load_file(tmp_path / "first" / "glyph-maml.safetensors")
+    mamlkit.conv4(record["ways"], filters=record["filters"], downsample="stride").load_state_dict(weights)
+
+
+def test_the_recorded_command_of_the_glyph_weights(monkeypatch, tmp_path):
+    record = pretrained_record("glyph-maml")
+    program, _, module, *arguments = shlex.split(record["command"])
+    assert (program, module) == ("python", glyph_recipe.__name__)
+    arguments[arguments.index("--out") + 1] = str(tmp_path)
+    seen = []
+
+    def pretend(outer_steps, seed):
+        seen.append((outer_steps, seed))
+        return mamlkit.conv4(5, seed=0)
+
+    monkeypatch.setattr(sys, "argv", ["glyphs", *arguments])
+    monkeypatch.setattr(glyph_recipe, "train", pretend)
+    glyph_recipe.main()
+    assert seen == [(record["outer_steps"], record["seed"])]
