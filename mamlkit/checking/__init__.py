@@ -9,6 +9,7 @@ from mamlkit.checking import (
     chapter_06,
     chapter_07,
     chapter_08,
+    chapter_09,
     chapter_11,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "chapter_06",
     "chapter_07",
     "chapter_08",
+    "chapter_09",
     "chapter_11",
 ]
