@@ -59,7 +59,7 @@ WRONG = {
         (batch_norm(mean="0", scale="1"), "x is not normalised"),
         ("def batch_norm(x, gamma, beta, step):\n    return x.mean()", "of the shape of x"),
         ("def batch_norm(x, gamma, beta, step):\n    return 'rows'", "this is str"),
-        ("def batch_norm(x, gamma, beta, step):\n    return x.mean((0, 2, 3)) - x", "your code raised RuntimeError"),
+        ("def batch_norm(x, gamma, beta, step):\n    return x.mean((0, 2, 3)) - x", "RuntimeError"),
     ],
     "ex-company": [
         (COMPANY.format(body="return True"), "It says True for a network with running statistics, where"),
@@ -68,7 +68,7 @@ WRONG = {
         (COMPANY.format(body=f"return not torch.equal({ALONE}, predict(x))"), "differ by rounding"),
         (COMPANY.format(body=f"return torch.allclose({ALONE}, predict(x))"), "It says False for a network that normal"),
         (COMPANY.format(body=f"return {ALONE} - predict(x)"), "True or False was expected"),
-        (COMPANY.format(body="return predict.training"), "your code raised AttributeError"),
+        (COMPANY.format(body="return predict.training"), "AttributeError"),
     ],
     "ex-quiet": [
         (
