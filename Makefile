@@ -4,13 +4,14 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/ready
 PORT ?= 8000
 
-.PHONY: help setup book test serve notebooks lint clean
+.PHONY: help setup book test serve notebooks bench lint clean
 
 help:
 	@echo "make book       build the book into _build/html (the first time it also makes $(VENV))"
 	@echo "make serve      build it and serve it on http://localhost:$(PORT)"
 	@echo "make test       lint, build, then run every test, notebooks and browser included"
 	@echo "make notebooks  run every notebook again and store its outputs"
+	@echo "make bench      measure time and memory against other libraries (half an hour, on an idle machine)"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove what was built; $(VENV) stays"
 	@echo "Needs Python 3.11, 3.12 or 3.13; 'make PYTHON=/path/to/python book' chooses one."
@@ -32,6 +33,11 @@ serve: book
 
 notebooks: $(READY)
 	$(PY) book/_ext/execute.py
+
+# The libraries to compare with are needed here only; --no-deps, since they would bring another torch.
+bench: $(READY)
+	$(PY) -m pip install -qq --disable-pip-version-check --no-deps higher==0.2.1 torchopt==0.7.3 optree==0.20.0 graphviz
+	$(PY) -m mamlkit.bench --out book/results/bench.json
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -1,0 +1,53 @@
+"""The benchmark compares like with like: every implementation computes the same meta-gradient, or nothing is timed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mamlkit.bench import __main__ as bench
+from mamlkit.bench.implementations import IMPLEMENTATIONS, MODES, implementations_for
+from mamlkit.bench.workloads import WORKLOADS
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_implementations_agree(name, mode, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda program, **options: program)
+    size = {"size": 16} if name == "W4" else {}
+    for implementation in implementations_for(name)[1:]:
+        assert bench.largest_error(implementation, replace(WORKLOADS[name], **size), mode, "cpu") < bench.TOLERANCE
+
+
+def test_another_gradient_is_not_timed(monkeypatch):
+    def first_order(*arguments):
+        step = IMPLEMENTATIONS["mamlkit"](*arguments)
+        return lambda: (lambda loss, found: (loss, {k: v * 1.001 for k, v in found.items()}))(*step())
+
+    monkeypatch.setitem(IMPLEMENTATIONS, "wrong", first_order)
+    monkeypatch.setattr(bench, "implementations_for", lambda name: ["loop", "wrong"])
+    with pytest.raises(ValueError, match="expected wrong to give the meta-gradient of W1 within"):
+        bench.measure(["W1"], 1, "cpu", memory=False)
+
+
+def test_ratios_are_of_the_same_turn(monkeypatch):
+    clock = iter([0, 9, 9, 19, *(0, 2, 2, 3), *(10, 14, 14, 16), *(20, 21, 21, 24)])  # the first turn warms up
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock))
+    found = bench.take_turns({"loop": lambda: None, "other": lambda: None}, 3, "cpu")
+    assert found["loop"] == {"ms": 2000.0, "ratio_to_loop": 1.0}
+    assert found["other"] == {"ms": 2000.0, "ratio_to_loop": 0.5}  # of 1/2, 2/4 and 3/1
+
+
+def test_peak_memory_of_a_fresh_process():
+    found = bench.peak_mb("W1", "maml", "loop", 1, "cpu")
+    assert 50 < found["peak_mb"] < 5000 and found["seconds"] > 0
+
+
+def test_a_wrong_folder_is_named_before_anything_is_measured(tmp_path):
+    out = str(tmp_path / "nowhere" / "bench.json")
+    result = subprocess.run([sys.executable, "-m", "mamlkit.bench", "--out", out], capture_output=True, text=True)
+    assert result.returncode == 2 and "expected --out to name a file in a folder that exists" in result.stderr
