@@ -40,7 +40,7 @@ def assert_same_as_python(shown):
 def test_figure_starts_and_plain_control_says_what_it_needs(page):
     assert page.locator(".mk-two-tasks svg.mk-plot").is_visible()
     assert page.locator(".mk-arrow-maml, .mk-arrow-fomaml, .mk-arrow-reptile").count() == 6  # 3 drawn, 3 in the legend
-    assert page.get_by_text("This control needs a kernel: open the notebook in Colab or locally.").is_visible()
+    assert page.get_by_text("This control needs a kernel: run the notebook.").is_visible()
     assert readout(page)["theta"] == [-0.2, -1.3]
 
 
