@@ -1,10 +1,11 @@
 """The ablation of chapter 11: MAML, each part of MAML++ added alone, all of them together, and the relatives.
 
-    python -m mamlkit.recipes.ablation --data glyphs --out mamlkit/records/glyphs --work runs/glyphs
+    python -m mamlkit.recipes.ablation --data omniglot --root DIR --out book/results/omniglot --work runs/omniglot
 
 Every run sees the same network, the same number of outer steps and, for the same seed, the same tasks. The checkpoint with the
 best validation accuracy is measured on 600 test tasks, whose classes are never turned. A run that was interrupted goes on from
-its last checkpoint in ``--work``; one whose record exists in ``--out`` is left alone.
+its last checkpoint in ``--work``; one whose record exists in ``--out`` is left alone. ``--collect FILE`` puts all records of
+``--out`` into one file, for ``mamlkit.recorded``; ``--weights FOLDER`` keeps the measured checkpoints of MAML and MAML++.
 """
 
 from __future__ import annotations
@@ -65,8 +66,22 @@ MAIN = ("maml", "maml++")
 MULTI_STEP_SHARE = 0.1  # of the epochs: the paper anneals the multi-step loss for 10 of 100
 
 BUDGETS: dict[str, dict[str, int]] = {
-    "glyphs": {"filters": 16, "epochs": 20, "steps_per_epoch": 12, "meta_batch": 4, "validation_tasks": 16},
-    "omniglot": {"filters": 64, "epochs": 40, "steps_per_epoch": 500, "meta_batch": 8, "validation_tasks": 200},
+    "glyphs": {
+        "filters": 16,
+        "queries": 5,
+        "epochs": 20,
+        "steps_per_epoch": 12,
+        "meta_batch": 4,
+        "validation_tasks": 16,
+    },
+    "omniglot": {
+        "filters": 32,
+        "queries": 1,
+        "epochs": 20,
+        "steps_per_epoch": 125,
+        "meta_batch": 8,
+        "validation_tasks": 50,
+    },
 }
 """What a run costs when nothing else is asked for; the same for all runs of a data set."""
 
@@ -93,7 +108,7 @@ def configuration(
             root=root,
             ways=size["ways"],
             shots=size["shots"],
-            queries=5,
+            queries=size["queries"],
             test_queries=5,
             rotations=data == "omniglot",
         ),
@@ -258,13 +273,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
     parser.add_argument("--test-tasks", type=int, default=600, help="default: %(default)s")
-    for option in ("ways", "shots", "filters", "epochs", "steps-per-epoch", "meta-batch", "validation-tasks"):
+    for option in (
+        "ways",
+        "shots",
+        "filters",
+        "queries",
+        "epochs",
+        "steps-per-epoch",
+        "meta-batch",
+        "validation-tasks",
+    ):
         parser.add_argument(f"--{option}", type=int, help="default: what BUDGETS in this script says")
     options = parser.parse_args(arguments)
     if not options.out.parent.is_dir():
         parser.error(f"expected --out to name a folder in a folder that exists, got {options.out}")
     options.out.mkdir(exist_ok=True)
-    sizes = ("ways", "shots", "filters", "epochs", "steps_per_epoch", "meta_batch", "validation_tasks")
+    sizes = ("ways", "shots", "filters", "queries", "epochs", "steps_per_epoch", "meta_batch", "validation_tasks")
     budget = {size: getattr(options, size) for size in sizes if getattr(options, size) is not None}
     # A process of its own for each run, so that its peak of memory is its own; a server that has imported torch makes them.
     processes = multiprocessing.get_context("forkserver")
@@ -284,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             typed += [f"--device {options.device}"] if options.device != "cpu" else []
             typed += [f"--test-tasks {options.test_tasks}"] if options.test_tasks != 600 else []
             command = (
-                f"python -m mamlkit.recipes.ablation --data {options.data} --out mamlkit/records/{options.data} "
+                f"python -m mamlkit.recipes.ablation --data {options.data} --out book/results/{options.data} "
                 f"--work runs/{options.data} --only {shlex.quote(name)} --seeds {seed} {' '.join(typed)}"
             ).rstrip()
             public = dataclasses.replace(chosen, tasks=dataclasses.replace(chosen.tasks, root=None))
