@@ -77,8 +77,8 @@ BUDGETS: dict[str, dict[str, int]] = {
     "omniglot": {
         "filters": 32,
         "queries": 1,
-        "epochs": 20,
-        "steps_per_epoch": 125,
+        "epochs": 15,
+        "steps_per_epoch": 100,
         "meta_batch": 8,
         "validation_tasks": 50,
     },
