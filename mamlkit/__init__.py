@@ -18,7 +18,7 @@ from mamlkit.model_agnostic import ModelAgnosticMetaLearning, evaluate_maml, tra
 from mamlkit.models import conv4, mlp
 from mamlkit.omniglot import omniglot
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep
-from mamlkit.pretrained import pretrained, pretrained_names, pretrained_record, recorded
+from mamlkit.pretrained import pretrained, pretrained_learner, pretrained_names, pretrained_record, recorded
 from mamlkit.sinusoids import Sinusoids, sinusoid
 from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, StepSizes
 from mamlkit.tasks import TaskBatch, TaskDistribution, TaskStream, prefetched
@@ -69,6 +69,7 @@ __all__ = [
     "plots",
     "prefetched",
     "pretrained",
+    "pretrained_learner",
     "pretrained_names",
     "pretrained_record",
     "recorded",

@@ -32,6 +32,7 @@ from mamlkit.configuration import (
 from mamlkit.episodes import ImageTasks
 from mamlkit.evaluation import Evaluation, evaluate_ensemble
 from mamlkit.learners import Learner
+from mamlkit.pretrained import pretrained_learner, pretrained_names
 from mamlkit.tasks import TaskStream
 from mamlkit.training import TrainingDiverged, TrainingOptions, fit, load_learner
 from mamlkit.validation import expect_at_least
@@ -93,7 +94,7 @@ class Evaluate:
     """Measure a trained run on test tasks: before adaptation and after each inner step."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
-    """The folder that `train` wrote."""
+    """The folder that `train` wrote, or the name of a learner that ships with mamlkit."""
     tasks: int = 600
     """How many test tasks."""
     steps: int | None = None
@@ -113,13 +114,20 @@ class Evaluate:
         """Load the best checkpoints and print a table."""
         expect_at_least("tasks", self.tasks, 2)
         expect_at_least("ensemble", self.ensemble, 1)
-        configuration = read_configuration(self.run_folder)
+        name = str(self.run_folder)
+        shipped = name in pretrained_names() and not self.run_folder.exists()
+        if shipped and self.ensemble > 1:
+            raise ValueError(f"expected an ensemble of 1 for a learner that ships, got {self.ensemble}")
+        configuration = pretrained_learner(name)[1] if shipped else read_configuration(self.run_folder)
         data = configuration.tasks if self.root is None else dataclasses.replace(configuration.tasks, root=self.root)
         configuration = dataclasses.replace(configuration, tasks=data, device=self.device)
         if self.json is not None and (self.json.is_dir() or not self.json.parent.is_dir()):
             raise ValueError(f"expected --json to name a file in a folder that exists, got {self.json}")
         source = configuration.build_tasks(self.split)
-        learners, names = load_best(configuration, self.run_folder, image_shape(source), self.ensemble)
+        if shipped:
+            learners, names = [pretrained_learner(name)[0].to(self.device)], [name]
+        else:
+            learners, names = load_best(configuration, self.run_folder, image_shape(source), self.ensemble)
         batch = TaskStream(source, self.tasks, seed=TEST_SEED).batch(0).to(self.device)
         result = evaluate_ensemble(learners, batch, steps=self.steps)
         print(f"{self.tasks} {self.split} tasks, checkpoints {', '.join(names)}, ", end="")

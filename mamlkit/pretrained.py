@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor
 
-__all__ = ["pretrained", "pretrained_names", "pretrained_record", "recorded"]
+from mamlkit.configuration import Configuration
+from mamlkit.learners import Learner
+
+__all__ = ["pretrained", "pretrained_learner", "pretrained_names", "pretrained_record", "recorded"]
 
 
 def pretrained_names() -> list[str]:
@@ -21,13 +25,36 @@ def pretrained_names() -> list[str]:
 
 
 def pretrained(name: str) -> dict[str, Tensor]:
-    """The parameters of a shipped model by name, for ``model.load_state_dict(...)``.
+    """The parameters of a shipped model by name, for ``model.load_state_dict(...)``; of a learner for ``omniglot-...``.
 
     Raises:
         ValueError: for a name that does not ship, with those that do.
     """
     with as_file(_resource(name, ".safetensors")) as path:
         return load_file(path)
+
+
+def pretrained_learner(name: str, *, root: Path | None = None) -> tuple[Learner, Configuration]:
+    """A shipped learner, ready for ``mamlkit.evaluate``, and the configuration that it was trained with.
+
+    Args:
+        name: of a learner, for instance ``"omniglot-maml++-5way-1shot-seed0"``, which has inner rates and batch-norm rows too.
+        root: folder of the data, for ``configuration.build_tasks("test")``.
+
+    Raises:
+        ValueError: for a name that does not ship, or that of a model's weights alone.
+    """
+    record = pretrained_record(name)
+    if "configuration" not in record:
+        known = [each for each in pretrained_names() if "configuration" in pretrained_record(each)]
+        raise ValueError(f"expected one of {', '.join(map(repr, known))}, got the weights of a model, {name!r}")
+    values = record["configuration"]
+    values["tasks"]["root"] = None if root is None else str(root)
+    configuration = Configuration.from_json(values)
+    learner = configuration.build_learner(tuple(record["image_shape"]))
+    learner.load_state_dict(pretrained(name))
+    learner.epoch = configuration.training.epochs
+    return learner, configuration
 
 
 def pretrained_record(name: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch.profiler import ProfilerActivity, profile
 
 from mamlkit.__main__ import TEST_SEED, image_shape, load_best, versions
@@ -258,10 +259,43 @@ def _commit() -> str | None:
     return said[0] if not said[1] else None
 
 
+def keep_weights(record: dict[str, Any], stem: str, root: Path | None, work: Path, out: Path) -> None:
+    """Copy the checkpoint that a record measured to ``out``, with what ``mamlkit.pretrained_learner`` needs beside it."""
+    public = Configuration.from_json(record["configuration"])
+    chosen = dataclasses.replace(public, tasks=dataclasses.replace(public.tasks, root=root))
+    shape = image_shape(chosen.build_tasks("test"))
+    best, names = load_best(chosen, work / stem, shape, 1)
+    if names[0] != record["best_checkpoint"]:
+        raise ValueError(f"expected {record['best_checkpoint']} to be the best in {work / stem}, got {names[0]}")
+    name = f"{public.tasks.data}-{stem}"
+    save_file({key: value.contiguous() for key, value in best[0].state_dict().items()}, out / f"{name}.safetensors")
+    kept = ("seed", "test_accuracy", "test_ci95", "test_tasks", "configuration", "versions")
+    notes = {"command": f"{record['command']} --weights mamlkit/weights", "image_shape": shape}
+    write_atomically(out / f"{name}.json", to_text(notes | {key: record[key] for key in kept}))
+
+
+def collect(folder: Path) -> dict[str, Any]:
+    """All records of a folder in one, as ``mamlkit.recorded`` gives them."""
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise ValueError(f"expected records in {folder}, got none")
+    runs = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    data = runs[0]["configuration"]["tasks"]["data"]
+    root = "" if data == "glyphs" else "--root DIR "
+    words = f"--data {data} {root}--out book/results/{data} --work runs/{data} --collect mamlkit/records/{data}.json"
+    return {"command": f"python -m mamlkit.recipes.ablation {words}", "runs": runs}
+
+
 def to_text(record: dict[str, Any]) -> str:
     """A record as JSON: one line a key, lists and tables within a line."""
     lines = (f"  {json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in record.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def collected_text(collected: dict[str, Any]) -> str:
+    """The same for a collection: a line a run."""
+    runs = ",\n".join(json.dumps(run, separators=(",", ":")) for run in collected["runs"])
+    return f'{{\n  "command": {json.dumps(collected["command"])},\n  "runs": [\n{runs}\n  ]\n}}\n'
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -271,6 +305,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, help="folder of the Omniglot archives")
     parser.add_argument("--out", type=Path, required=True, help="folder for the records; made when it is not there")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints; made when it is not there")
+    parser.add_argument("--collect", type=Path, help="file for all records of --out together")
+    parser.add_argument("--weights", type=Path, help="folder for the measured checkpoints of MAML and MAML++")
     parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="NAME", help=f"of {', '.join(RUNS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
@@ -289,6 +325,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not options.out.parent.is_dir():
         parser.error(f"expected --out to name a folder in a folder that exists, got {options.out}")
+    if options.weights is not None and not options.weights.is_dir():
+        parser.error(f"expected --weights to be an existing folder, got {options.weights}")
+    if options.collect is not None and not options.collect.parent.is_dir():
+        parser.error(f"expected --collect to name a file in a folder that exists, got {options.collect}")
     options.out.mkdir(exist_ok=True)
     sizes = ("ways", "shots", "filters", "queries", "epochs", "steps_per_epoch", "meta_batch", "validation_tasks")
     budget = {size: getattr(options, size) for size in sizes if getattr(options, size) is not None}
@@ -297,32 +337,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     processes.set_forkserver_preload(["mamlkit"])
     for seed in options.seeds:
         for name in options.only or RUNS:
-            file = options.out / f"{name}-{budget.get('ways', 5)}way-{budget.get('shots', 1)}shot-seed{seed}.json"
-            if file.exists():
-                continue
-            print(file.stem, flush=True)
-            chosen = configuration(name, seed, data=options.data, root=options.root, device=options.device, **budget)
-            folder = options.work / file.stem
-            with ProcessPoolExecutor(1, mp_context=processes) as pool:
-                measured = pool.submit(train_and_measure, name, chosen, folder, options.test_tasks).result()
-            typed = [f"--{size.replace('_', '-')} {value}" for size, value in budget.items()]
-            typed += ["--root DIR"] if options.root is not None else []
-            typed += [f"--device {options.device}"] if options.device != "cpu" else []
-            typed += [f"--test-tasks {options.test_tasks}"] if options.test_tasks != 600 else []
-            command = (
-                f"python -m mamlkit.recipes.ablation --data {options.data} --out book/results/{options.data} "
-                f"--work runs/{options.data} --only {shlex.quote(name)} --seeds {seed} {' '.join(typed)}"
-            ).rstrip()
-            public = dataclasses.replace(chosen, tasks=dataclasses.replace(chosen.tasks, root=None))
-            record = {
-                **measured,
-                "configuration": public.to_json(),
-                "command": command,
-                "versions": versions(),
-                "commit": _commit(),
-            }
-            write_atomically(file, to_text(record))
-            print(f"  test accuracy {100 * record['test_accuracy']:.2f} ± {100 * record['test_ci95']:.2f}", flush=True)
+            stem = f"{name}-{budget.get('ways', 5)}way-{budget.get('shots', 1)}shot-seed{seed}"
+            file = options.out / f"{stem}.json"
+            if not file.exists():
+                print(stem, flush=True)
+                chosen = configuration(
+                    name, seed, data=options.data, root=options.root, device=options.device, **budget
+                )
+                with ProcessPoolExecutor(1, mp_context=processes) as pool:
+                    training = pool.submit(train_and_measure, name, chosen, options.work / stem, options.test_tasks)
+                    measured = training.result()
+                typed = [f"--{size.replace('_', '-')} {value}" for size, value in budget.items()]
+                typed += ["--root DIR"] if options.root is not None else []
+                typed += [f"--device {options.device}"] if options.device != "cpu" else []
+                typed += [f"--test-tasks {options.test_tasks}"] if options.test_tasks != 600 else []
+                command = (
+                    f"python -m mamlkit.recipes.ablation --data {options.data} --out book/results/{options.data} "
+                    f"--work runs/{options.data} --only {shlex.quote(name)} --seeds {seed} {' '.join(typed)}"
+                ).rstrip()
+                public = dataclasses.replace(chosen, tasks=dataclasses.replace(chosen.tasks, root=None))
+                record = {
+                    **measured,
+                    "configuration": public.to_json(),
+                    "command": command,
+                    "versions": versions(),
+                    "commit": _commit(),
+                }
+                write_atomically(file, to_text(record))
+                accuracy, width = 100 * record["test_accuracy"], 100 * record["test_ci95"]
+                print(f"  test accuracy {accuracy:.2f} ± {width:.2f}", flush=True)
+            if options.weights is not None and name in MAIN:
+                record = json.loads(file.read_text(encoding="utf-8"))
+                keep_weights(record, stem, options.root, options.work, options.weights)
+    if options.collect is not None:
+        write_atomically(options.collect, collected_text(collect(options.out)))
 
 
 if __name__ == "__main__":

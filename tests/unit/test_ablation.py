@@ -7,10 +7,11 @@ import math
 import re
 import shlex
 import statistics
-from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import mamlkit
 from mamlkit.configuration import Configuration
@@ -43,7 +44,7 @@ SCHEMA = {
     "commit": (str, type(None)),
 }
 TINY = ["--epochs=2", "--steps-per-epoch=1", "--meta-batch=1", "--filters=4", "--validation-tasks=2", "--test-tasks=4"]
-FILES = sorted((files("mamlkit") / "records").glob("*/*.json"))  # type: ignore[attr-defined]
+FILES = sorted((Path(__file__).parents[2] / "book" / "results").glob("*/*.json"))
 
 
 def expect_schema(record, file=None):
@@ -83,6 +84,27 @@ def test_a_shipped_record_fulfils_the_schema(path):
     assert path.name == f"{record['ablation'] or record['learner']}-{shape}-seed{record['seed']}.json"
 
 
+@pytest.mark.parametrize("data", sorted({path.parent.name for path in FILES}))
+def test_what_the_package_ships_is_what_was_recorded(data):
+    folder = Path(__file__).parents[2] / "book" / "results" / data
+    assert mamlkit.recorded(data) == json.loads(json.dumps(recipe.collect(folder)))
+
+
+@pytest.mark.parametrize("data", sorted({path.parent.name for path in FILES}))
+def test_runs_of_one_task_shape_are_compared_like_with_like(data):
+    """They differ in the learner's parts, the schedule and the seed, and in nothing else."""
+    shared, seeds = {}, set()
+    for record in mamlkit.recorded(data)["runs"]:
+        chosen, shape = record["configuration"], (record["ways"], record["shots"])
+        training = {key: value for key, value in chosen["training"].items() if key not in ("cosine", "seed")}
+        alike = [chosen["tasks"], chosen["network"], training, chosen["learner"]["inner_steps"], record["test_tasks"]]
+        shared.setdefault(shape, set()).add(json.dumps([alike, record["iterations"], record["versions"]]))
+        name = record["ablation"] or record["learner"]
+        assert (shape, name, record["seed"]) not in seeds
+        seeds.add((shape, name, record["seed"]))
+    assert all(len(kinds) == 1 for kinds in shared.values())
+
+
 @pytest.mark.parametrize("name", sorted(recipe.RUNS))
 def test_a_run_switches_on_what_its_name_says(name):
     chosen = recipe.configuration(name, 3)
@@ -119,9 +141,32 @@ def test_a_tiny_run_is_trained_recorded_and_then_left_alone(tmp_path, capsys):
     assert cost["first_epoch"]["memory_ratio"] > cost["last_epoch"]["memory_ratio"] * 0.9 > 0
     assert str(tmp_path) not in file.read_text(encoding="utf-8")
     before = file.stat().st_mtime_ns
-    recipe.main(arguments)
+    kept = ["--weights", str(tmp_path), "--collect", str(tmp_path / "all.json")]
+    recipe.main(arguments + kept)
     assert file.stat().st_mtime_ns == before
     assert capsys.readouterr().out.count("maml++-5way-1shot-seed7") == 1
+    assert json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))["runs"] == [record]
+    notes = json.loads((tmp_path / "glyphs-maml++-5way-1shot-seed7.json").read_text(encoding="utf-8"))
+    assert notes["test_accuracy"] == record["test_accuracy"] and notes["image_shape"] == [1, 28, 28]
+    learner = Configuration.from_json(notes["configuration"]).build_learner((1, 28, 28))
+    learner.load_state_dict(load_file(tmp_path / "glyphs-maml++-5way-1shot-seed7.safetensors"))  # strict
+
+
+def test_weights_of_another_training_are_refused(tmp_path):
+    out, work = tmp_path / "out", tmp_path / "work"
+    arguments = ["--out", str(out), "--work", str(work), "--only", "maml", "--seeds", "7", *TINY]
+    recipe.main(arguments)
+    (file,) = out.iterdir()
+    record = json.loads(file.read_text(encoding="utf-8")) | {"best_checkpoint": "step-00000009"}
+    file.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ValueError, match="expected step-00000009 to be the best"):
+        recipe.main([*arguments, "--weights", str(tmp_path)])
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_collection_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected records in .*, got none"):
+        recipe.collect(tmp_path)
 
 
 def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, monkeypatch):

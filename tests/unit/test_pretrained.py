@@ -7,13 +7,17 @@ import shlex
 
 import pytest
 import torch
+from test_omniglot import REAL, needs_data
 from torch.nn import functional as F
 
 import mamlkit
+from mamlkit.__main__ import TEST_SEED
 from mamlkit.pretrained import pretrained_names, pretrained_record
 from mamlkit.recipes import sinusoids as recipe
+from mamlkit.tasks import TaskStream
 
 SINUSOIDS = ("sinusoid-maml", "sinusoid-pretrained")
+LEARNERS = [name for name in pretrained_names() if "configuration" in pretrained_record(name)]
 
 
 def test_the_models_of_chapter_one_ship():
@@ -85,3 +89,28 @@ def test_the_glyph_network_tells_new_characters_apart():
     result = mamlkit.evaluate(learner, mamlkit.glyphs("test").sample(60, torch.Generator().manual_seed(3)))
     assert result.accuracy(0).mean < 0.3
     assert result.accuracy(1).mean > 0.8
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_learner_ships_in_one_call(name):
+    learner, configuration = mamlkit.pretrained_learner(name)
+    assert configuration.learner.learner in name and f"{configuration.tasks.ways}way" in name
+    size = sum(value.numel() * value.element_size() for value in mamlkit.pretrained(name).values())
+    assert size < 1_000_000
+    tasks = mamlkit.glyphs("test", ways=configuration.tasks.ways).sample(2, torch.Generator().manual_seed(0))
+    assert mamlkit.evaluate(learner, tasks).losses.isfinite().all()
+
+
+def test_weights_that_are_no_learner_are_named():
+    with pytest.raises(ValueError, match="got the weights of a model, 'glyph-maml'"):
+        mamlkit.pretrained_learner("glyph-maml")
+
+
+@needs_data
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name.endswith("5way-1shot-seed0")])
+def test_a_learner_has_the_recorded_accuracy_on_omniglot(name):
+    record = pretrained_record(name)
+    learner, configuration = mamlkit.pretrained_learner(name, root=REAL)
+    tasks = TaskStream(configuration.build_tasks("test"), record["test_tasks"], seed=TEST_SEED).batch(0)
+    found = mamlkit.evaluate(learner, tasks, chunk=50).accuracy()
+    assert abs(found.mean - record["test_accuracy"]) < record["test_ci95"]
