@@ -10,6 +10,7 @@ from mamlkit.checking import (
     chapter_07,
     chapter_08,
     chapter_09,
+    chapter_10,
     chapter_11,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "chapter_07",
     "chapter_08",
     "chapter_09",
+    "chapter_10",
     "chapter_11",
 ]

@@ -1,0 +1,104 @@
+"""Typical wrong answers to the exercises of chapter 10: what stands in the stub's place, and what the check must say."""
+
+from __future__ import annotations
+
+COSINE = "def cosine(step, steps, first, last):\n    return {}"
+SAVED = "def time_saved(share, ratio):\n    return {}"
+SWITCH = """
+def first_order_steps(budget, second_order_steps, first_time, second_time):
+    rest = budget - second_order_steps * second_time
+    return {}
+"""
+CLOCK = "def order_at(step, steps_per_epoch, first_order_epochs):\n    return {}"
+SWING = "math.cos(math.pi * step / steps)"
+
+WRONG = {
+    "ex-cosine": [
+        (COSINE.format(f"last + 0.5 * (first - last) * (1 - {SWING})"), "The rate rises"),
+        (COSINE.format(f"last + 0.5 * (first - last) * {SWING}"), "1 + is missing"),
+        (COSINE.format(f"last + (first - last) * (1 + {SWING})"), "one half is missing"),
+        (COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(step / steps))"), "pi is missing"),
+        (COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(2 * math.pi * step / steps))"), "a whole turn"),
+        (
+            COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(math.pi / 2 * step / steps))"),
+            "quarter of a turn",
+        ),
+        (COSINE.format("first + (last - first) * step / steps"), "a straight line"),
+        (COSINE.format(f"0.5 * first * (1 + {SWING})"), "This ends at 0"),
+        (COSINE.format(f"last + 0.5 * first * (1 + {SWING})"), "the swing is first - last"),
+        (COSINE.format(f"0.5 * (first - last) * (1 + {SWING})"), "last rate is not added"),
+        (COSINE.format(f"first + 0.5 * (last - first) * (1 + {SWING})"), "The rate rises"),
+        (COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(180 * step / steps))"), "radians"),
+        (COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(math.pi * (step + 1) / steps))"), "one step ahead"),
+        (COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(math.pi * step / (steps - 1)))"), "steps - 1"),
+        (COSINE.format(f"0.5 * (1 + {SWING})"), "share of the way"),
+        (COSINE.format("'cosine'"), "A number was expected"),
+    ],
+    "ex-saved": [
+        (SAVED.format("1 - share + share / ratio"), "the time that is left"),
+        (SAVED.format("share"), "as free"),
+        (SAVED.format("share / ratio"), "still cost"),
+        (SAVED.format("share * (ratio - 1)"), "measured in first-order steps"),
+        (SAVED.format("1 - 1 / ratio"), "if all were"),
+        (SAVED.format("share * (1 - 1 / ratio) / (1 - share + share / ratio)"), "divides by the wrong run"),
+        (SAVED.format("(1 - share) * (1 - 1 / ratio)"), "have changed places"),
+        (SAVED.format("100 * share * (1 - 1 / ratio)"), "in per cent"),
+        (SAVED.format("share / ratio - share"), "The sign is wrong"),
+        (SAVED.format("1 / (1 - share + share / ratio)"), "how many times as fast"),
+    ],
+    "ex-switch": [
+        (SWITCH.format("rest / first_time"), "round down"),
+        (SWITCH.format("math.ceil(rest / first_time)"), "one too many"),
+        (SWITCH.format("budget // first_time"), "are not paid for"),
+        (SWITCH.format("int((budget - second_order_steps * first_time) // second_time)"), "changed places"),
+        (SWITCH.format("rest // second_time"), "divide it by their time"),
+        (SWITCH.format("(budget - second_order_steps * first_time) // first_time"), "cost second_time each"),
+        (SWITCH.format("int(rest // first_time) + second_order_steps"), "of the run"),
+        (SWITCH.format("rest"), "This is the time that is left, in seconds"),
+        (SWITCH.format("int(rest)"), "in whole seconds"),
+        (SWITCH.format("int(rest * first_time)"), "divide by it"),
+        (SWITCH.format("int(rest // first_time)"), "the answer is 0, not below"),
+    ],
+    "ex-clock": [
+        (CLOCK.format("1 if step < first_order_epochs else 2"), "divide it by the steps of an epoch"),
+        (CLOCK.format("1 if step <= first_order_epochs else 2"), "divide it by the steps of an epoch"),
+        (CLOCK.format("1 if step // steps_per_epoch <= first_order_epochs else 2"), "one epoch too long"),
+        (CLOCK.format("1 if step <= steps_per_epoch * first_order_epochs else 2"), "one outer step too long"),
+        (CLOCK.format("1 if step // steps_per_epoch < first_order_epochs - 1 else 2"), "one epoch too early"),
+        (CLOCK.format("1 if step + 1 < steps_per_epoch * first_order_epochs else 2"), "one outer step too early"),
+        (CLOCK.format("2 if step // steps_per_epoch < first_order_epochs else 1"), "changed places"),
+        (CLOCK.format("step // steps_per_epoch"), "This is the epoch"),
+        (CLOCK.format("1"), "first in every step"),
+        (CLOCK.format("2"), "second in every step"),
+        (CLOCK.format("1 if step % steps_per_epoch < first_order_epochs else 2"), "not %"),
+        (CLOCK.format("step.order"), "AttributeError"),
+    ],
+}
+
+# Right answers in other styles: by PyTorch's own scheduler, as tensors, whole or not, without //.
+RIGHT = {
+    "ex-cosine": [
+        COSINE.format("(first + last) / 2 + (first - last) / 2 * math.cos(math.pi * step / steps)"),
+        """
+def cosine(step, steps, first, last):
+    import torch
+
+    return torch.tensor(last) + (first - last) * torch.cos(torch.tensor(math.pi * step / steps / 2)) ** 2
+""",
+    ],
+    "ex-saved": [
+        SAVED.format("share * (1 - 1 / ratio)"),
+        SAVED.format("share - share / ratio"),
+        SAVED.format("share * (ratio - 1) / ratio"),
+    ],
+    "ex-switch": [
+        SWITCH.format("int(max(rest, 0) / first_time)"),
+        SWITCH.format("max(0.0, rest // first_time)"),
+        SWITCH.format("0 if rest < 0 else int(rest // first_time)"),
+    ],
+    "ex-clock": [
+        CLOCK.format("1 if step < steps_per_epoch * first_order_epochs else 2"),
+        CLOCK.format("1 + (step >= steps_per_epoch * first_order_epochs)"),
+        CLOCK.format("2 - int(step / steps_per_epoch < first_order_epochs)"),
+    ],
+}
