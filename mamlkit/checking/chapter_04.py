@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.func import grad
 
 from mamlkit.checking._cases import expect, hessian, judge, normal, problem
 
-__all__ = ["check_angle", "check_dropped", "check_fomaml", "check_reptile"]
+__all__ = ["check_angle", "check_dropped", "check_reptile", "check_truncated"]
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -51,34 +51,54 @@ def check_angle(answer: Callable[..., Any]) -> None:
     judge("4.1", answer, cases, "Unequal factors turn the gradient; equal ones would only change its length.")
 
 
-def check_fomaml(answer: Callable[..., Any]) -> None:
-    """Exercise 4.2, the first-order gradient of one task.
+def check_truncated(answer: Callable[..., Any]) -> None:
+    """Exercise 4.2, the gradient of one task that keeps the last m of the K factors.
 
     Args:
-        answer: ``fomaml_gradient(support_loss, query_loss, theta, alpha, K)``, with ``theta`` ``(n,)``, giving ``(n,)``.
+        answer: ``truncated_gradient(support_loss, query_loss, theta, alpha, K, m)``, with ``theta`` ``(n,)``, giving ``(n,)``.
     """
     cases = []
-    for alpha, K in ((0.2, 4), (0.3, 2), (0.1, 1)):
+    for alpha, K, m in ((0.2, 4, 2), (0.3, 3, 1), (0.2, 5, 2), (0.1, 2, 0), (0.1, 2, 2)):
         support, query, path = problem(alpha, K, seed=K)
-        truth = grad(query)(path[-1])
-        second = truth
-        for point in reversed(path[:-1]):
-            second = second - alpha * hessian(support)(point) @ second
+        g, kept = grad(query)(path[-1]), range(K - m, K)
+        factors = [torch.eye(3, dtype=torch.float64) - alpha * hessian(support)(point) for point in path[:-1]]
+
+        def through(steps: Iterable[int], g: Tensor = g, factors: list[Tensor] = factors) -> Tensor:
+            """The factors of these steps times g; that of the first step is the last to come."""
+            for step in reversed(list(steps)):
+                g = factors[step] @ g
+            return g
+
+        truth = through(kept)
         mistakes = {
-            "This is MAML's gradient, with all factors: leave them out, for instance by create_graph=False.": second,
-            "The query gradient is taken at theta; it belongs at the adapted weights theta^(K).": grad(query)(path[0]),
-            "This is the support gradient at theta^(K); the query loss judges the adapted weights.": grad(support)(path[-1]),
-            "This is theta minus theta^(K): Reptile's direction, without the query set.": path[0] - path[-1],
-            "One inner step is missing: the query gradient is taken at theta^(K-1).": grad(query)(path[-2]),
+            "No factor is kept: this is FOMAML's gradient.": g,
+            "All factors are kept: this is MAML's gradient.": through(range(K)),
+            "The first m factors are kept, and the last m should be.": through(range(m)),
+            "The last K - m factors are kept: it should be m of them.": through(range(m, K)),
+            "The first K - m factors are kept: it should be the last m.": through(range(K - m)),
+            "The kept factors stand in the wrong order: that of the last step comes first to the query gradient.":
+                through(reversed(kept)),
+            "One factor too many is kept.": through(range(max(0, K - m - 1), K)),
+            "One factor too few is kept.": through(range(min(K, K - m + 1), K)),
+            "The query gradient is taken at theta^(K-m); it belongs at the adapted weights theta^(K).":
+                through(kept, grad(query)(path[K - m])),
+            "The query gradient is taken at theta; it belongs at the adapted weights theta^(K).":
+                through(kept, grad(query)(path[0])),
+            "This is the support gradient, sent back; the query loss judges the adapted weights.":
+                through(kept, grad(support)(path[-1])),
+            "Only m inner steps are taken: all K are, and the first K - m of them are constants.":
+                _gradient(support, query, path[0], alpha, m),
             "The inner steps are taken on the query loss: they belong on the support loss.":
-                _after(query, query, path[0], alpha, K),
-            "The inner steps go uphill: subtract alpha times the gradient.": _after(support, query, path[0], -alpha, K),
+                _gradient(query, query, _adapted(query, path[0], alpha, K - m), alpha, m),
+            "The inner steps go uphill: subtract alpha times the gradient.":
+                _gradient(support, query, _adapted(support, path[0], -alpha, K - m), -alpha, m),
             "The sign is wrong: give the gradient itself, the optimiser walks against it.": -truth,
-            "These are the adapted weights; the gradient of the query loss there is wanted.": path[-1],
+            "This is theta minus theta^(K): Reptile's direction, without the query set.": path[0] - path[-1],
+            "These are the adapted weights; the gradient of the query loss, sent back, is wanted.": path[-1],
             "This is the query loss, not its gradient.": query(path[-1]),
         }  # fmt: skip
-        cases.append(expect((support, query, path[0].clone(), alpha, K), truth, mistakes))
-    judge("4.2", answer, cases, "The query gradient at the adapted weights, and no factor.")
+        cases.append(expect((support, query, path[0].clone(), alpha, K, m), truth, mistakes))
+    judge("4.2", answer, cases, "With m one chooses between FOMAML's memory and MAML's gradient.")
 
 
 def check_reptile(answer: Callable[..., Any]) -> None:
@@ -159,5 +179,6 @@ def _adapted(loss: Loss, theta: Tensor, alpha: float, K: int) -> Tensor:
     return theta
 
 
-def _after(inner: Loss, outer: Loss, theta: Tensor, alpha: float, K: int) -> Tensor:
-    return grad(outer)(_adapted(inner, theta, alpha, K))
+def _gradient(inner: Loss, outer: Loss, theta: Tensor, alpha: float, steps: int) -> Tensor:
+    """Of the outer loss after so many inner steps, through all of them."""
+    return grad(lambda theta: outer(_adapted(inner, theta, alpha, steps)))(theta)

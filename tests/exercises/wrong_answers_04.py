@@ -8,11 +8,17 @@ def angle(h, g, alpha, K):
     radians = torch.arccos(maml @ g / (maml.norm() * g.norm()))
     return {result}
 """
-FOMAML = """
-def fomaml_gradient(support_loss, query_loss, theta, alpha, K):
-    start, grad = theta, torch.func.grad
-    for _ in range({steps}):
-        theta = theta - alpha * grad({inner})(theta)
+TRUNCATED = """
+def truncated_gradient(support_loss, query_loss, theta, alpha, K, m):
+    first, grad = theta, torch.func.grad
+    inner = {inner}
+
+    def adapt(theta, steps):
+        for _ in range(steps):
+            theta = theta - alpha * grad(inner)(theta)
+        return theta
+
+    start = adapt(theta, {constant})
     return {result}
 """
 REPTILE = """
@@ -39,6 +45,24 @@ MEAN = "torch.stack(moves).mean(0)"
 HVP = "hvp(support_loss, theta, g)[1]"
 DEGREES = "torch.rad2deg(radians)"
 
+FACTOR_BY_FACTOR = """
+def truncated_gradient(support_loss, query_loss, theta, alpha, K, m):
+    path = [theta]
+    for _ in range(K):
+        path.append(path[-1] - alpha * torch.func.grad(support_loss)(path[-1]))
+    vector = torch.func.grad(query_loss)(path[-1])
+    for k in {order}:
+        vector = vector - alpha * torch.autograd.functional.hvp(support_loss, path[{where}], vector)[1]
+    return vector
+"""
+KEPT = "grad(lambda start: query_loss(adapt(start, m)))(start)"
+
+
+def _truncated(kept="m", constant="K - m", inner="support_loss", outer="query_loss"):
+    result = f"grad(lambda start: {outer}(adapt(start, {kept})))(start)"
+    return TRUNCATED.format(inner=inner, constant=constant, result=result)
+
+
 WRONG = {
     "ex-angle": [
         (ANGLE.format(maml=FACTORS, result="radians"), "in radians"),
@@ -50,26 +74,29 @@ WRONG = {
         (ANGLE.format(maml="-(1 - alpha * h) ** K * g", result=DEGREES), "wrong sign"),
         (ANGLE.format(maml=FACTORS, result="maml"), "A number was expected"),
     ],
-    "ex-fomaml": [
+    "ex-truncated": [
+        (_truncated(kept="0", constant="K"), "this is FOMAML's gradient"),
+        (_truncated(kept="K", constant="0"), "this is MAML's gradient"),
+        (_truncated(kept="K - m", constant="m"), "it should be m of them"),
+        (_truncated(kept="min(m + 1, K)", constant="max(K - m - 1, 0)"), "One factor too many"),
+        (_truncated(kept="max(m - 1, 0)", constant="K - max(m - 1, 0)"), "One factor too few"),
+        (_truncated(constant="0"), "Only m inner steps"),
+        (_truncated(outer="support_loss"), "support gradient, sent back"),
+        (_truncated(inner="query_loss"), "taken on the query loss"),
+        (TRUNCATED.format(inner="support_loss", constant="K - m", result=f"-{KEPT}"), "sign is wrong"),
+        (TRUNCATED.format(inner="support_loss", constant="K", result="first - start"), "Reptile's direction"),
+        (TRUNCATED.format(inner="support_loss", constant="K", result="start"), "These are the adapted weights"),
+        (TRUNCATED.format(inner="support_loss", constant="K", result="query_loss(start)"), "not its gradient"),
         (
-            "def fomaml_gradient(support_loss, query_loss, theta, alpha, K):\n"
-            "    start = theta.clone().requires_grad_()\n    point = start\n"
-            "    for _ in range(K):\n"
-            "        point = point - alpha * torch.autograd.grad(support_loss(point), point, create_graph=True)[0]\n"
+            "def truncated_gradient(support_loss, query_loss, theta, alpha, K, m):\n"
+            "    start = point = theta.clone().requires_grad_()\n"
+            "    for k in range(K):\n"
+            "        slope = torch.autograd.grad(support_loss(point), point, create_graph=True)[0]\n"
+            "        point = point - alpha * (slope if k < m else slope.detach())\n"
             "    return torch.autograd.grad(query_loss(point), start)[0]",
-            "This is MAML's gradient",
+            "The first m factors are kept",
         ),
-        (FOMAML.format(steps="K", inner="support_loss", result="grad(query_loss)(start)"), "taken at theta;"),
-        (FOMAML.format(steps="K", inner="support_loss", result="grad(support_loss)(theta)"), "support gradient"),
-        (FOMAML.format(steps="K", inner="support_loss", result="start - theta"), "Reptile's direction"),
-        (FOMAML.format(steps="K", inner="query_loss", result="grad(query_loss)(theta)"), "on the query loss"),
-        (
-            FOMAML.format(steps="K - 1", inner="support_loss", result="grad(query_loss)(theta)"),
-            "One inner step is missing",
-        ),
-        (FOMAML.format(steps="K", inner="support_loss", result="-grad(query_loss)(theta)"), "sign is wrong"),
-        (FOMAML.format(steps="K", inner="support_loss", result="theta"), "These are the adapted weights"),
-        (FOMAML.format(steps="K", inner="support_loss", result="query_loss(theta)"), "not its gradient"),
+        (FACTOR_BY_FACTOR.format(order="range(K - m, K)", where="k"), "in the wrong order"),
     ],
     "ex-reptile": [
         (REPTILE.format(first="pass", last="pass", result="-" + MEAN), "sign is wrong"),
@@ -107,17 +134,16 @@ def angle(h, g, alpha, K):
 """,
         ANGLE.format(maml=FACTORS, result="[radians.float().item() * 180 / torch.pi]"),
     ],
-    "ex-fomaml": [
-        FOMAML.format(steps="K", inner="support_loss", result="grad(query_loss)(theta)[None].float()"),
+    "ex-truncated": [
+        TRUNCATED.format(inner="support_loss", constant="K - m", result=KEPT + "[None].float()"),
+        FACTOR_BY_FACTOR.format(order="reversed(range(K - m, K))", where="k"),
         """
-def fomaml_gradient(support_loss, query_loss, theta, alpha, K):
-    theta = theta.clone().requires_grad_()
-    optimiser = torch.optim.SGD([theta], lr=alpha)
-    for _ in range(K):
-        optimiser.zero_grad()
-        support_loss(theta).backward()
-        optimiser.step()
-    return torch.autograd.grad(query_loss(theta), theta)
+def truncated_gradient(support_loss, query_loss, theta, alpha, K, m):
+    start = point = theta.clone().requires_grad_()
+    for k in range(K):
+        slope = torch.autograd.grad(support_loss(point), point, create_graph=True)[0]
+        point = point - alpha * (slope.detach() if k < K - m else slope)
+    return torch.autograd.grad(query_loss(point), start)
 """,
     ],
     "ex-reptile": [
