@@ -16,11 +16,12 @@ __all__ = ["Case", "attempt_with_copies", "expect", "hessian", "judge", "normal"
 
 
 class Case(NamedTuple):
-    """One call of the reader's function: its arguments, what is right, and what each mistake would give."""
+    """One call of the reader's function: its arguments, what is right, what each mistake would give, and words for any other."""
 
     arguments: tuple[Any, ...]
     truth: Tensor
     mistakes: Mapping[str, Tensor]
+    explain: Callable[[Tensor], str] | None = None
 
 
 def judge(exercise: str, answer: Callable[..., Any], cases: Sequence[Case], why: str | None, where: str = "") -> bool:
@@ -48,6 +49,9 @@ def judge(exercise: str, answer: Callable[..., Any], cases: Sequence[Case], why:
             wrong(exercise, f"{where}A {_kind(case.truth)} was expected, this has shape {tuple(value.shape)}.")
             return False
         if not close(value, case.truth):
+            if case.explain is not None:
+                wrong(exercise, where + case.explain(value))
+                return False
             expected, got = ([round(x, 4) for x in t.flatten().tolist()] for t in (case.truth, value))
             wrong(exercise, f"{where}In one test {_bare(expected)} is right, and this gives {_bare(got)}.")
             return False
@@ -67,16 +71,21 @@ def attempt_with_copies(exercise: str, answer: Any, *arguments: Any) -> tuple[bo
     ]  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("default")  # torch's own warnings are no mistake of the reader's
+        warnings.filterwarnings(
+            "ignore", message=r".*torch\.jit", category=DeprecationWarning
+        )  # forward mode, first use
         return attempt(exercise, answer, *copies)
 
 
-def expect(arguments: tuple[Any, ...], truth: Any, mistakes: Mapping[str, Any]) -> Case:
-    """A case from numbers or tensors of any dtype."""
+def expect(
+    arguments: tuple[Any, ...], truth: Any, mistakes: Mapping[str, Any], explain: Callable[[Tensor], str] | None = None
+) -> Case:
+    """A case from numbers or tensors of any dtype; ``explain`` says what is wrong with a result that is no listed mistake."""
 
     def tensor(value: Any) -> Tensor:
         return torch.as_tensor(value, dtype=torch.float64)
 
-    return Case(arguments, tensor(truth), {message: tensor(value) for message, value in mistakes.items()})
+    return Case(arguments, tensor(truth), {message: tensor(value) for message, value in mistakes.items()}, explain)
 
 
 def hessian(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,13 +61,14 @@ def check_kinds(answer: Callable[..., Any]) -> None:
         [2.0, 1.0, 0.5, 0.3, 0.2],  # learns
         [2.0, 0.3, 0.9, 0.6, 0.2],  # overshoots below its start
         [2.0, 1.9, 1.8, 1.6, 1.5],  # slow
-        [2.0, 0.5, 0.62, 0.74, 0.8],  # overshoots in small rises
+        [2.0, 0.5, 0.59, 0.68, 0.77],  # overshoots in small rises
         [2.0, 0.10, 0.15, 0.12, 0.11],  # a rise that is small against the start
         [1.0, 0.9, 1.3, 0.9, 0.8],  # overshoots, and ends above half
         [1.0, 0.3, 0.38, 0.35, 0.2],  # learns
         [2.0, 0.5, 0.51, 0.4, 0.3],  # learns, with a tiny rise
         [2.0, 0.8, 0.9, 0.95, 0.98],  # learns: just below half
         [1.0, 0.45, 0.50, 0.52, 0.54],  # slow: above half at the end, not at its lowest
+        [2.0, 1.0, 0.5, 0.8, 0.3],  # overshoots by a little more than a tenth
     ]
     broken = [[1.0, 0.2, 3.0, inf, nan], [1.0, 0.3, nan, nan, nan]]  # overshoots
     cases = []
@@ -88,9 +90,17 @@ def check_kinds(answer: Callable[..., Any]) -> None:
             "A task with a loss that is no number must count as overshooting: a comparison with nan is never true.":
                 code(rise.amax(0) > 0.1 * start, half),
             "The rise is measured from the start; it is measured from the lowest loss so far.": code(from_start, half),
+            "The rise is measured from the start; it is measured from the lowest loss so far. And nan must overshoot.":
+                code((losses[1:] - start > 0.1 * start).any(0), half),
             "The rise is that of a single step; several small ones add up: compare with the lowest loss so far.":
                 code(one_step, half),
+            "The rise is that of a single step; compare with the lowest loss so far. And nan must overshoot.":
+                code((losses[1:] - losses[:-1] > 0.1 * start).any(0), half),
+            "The rise is measured from the lowest loss of the whole path; it is measured from the lowest before it.":
+                code(~((losses[1:] - lowest[-1]).amax(0) <= 0.1 * start), half),
             "A tenth of the lowest loss is taken; the rule says a tenth of the start.": code(of_lowest, half),
+            "A tenth of the lowest loss is taken; the rule says a tenth of the start. And nan must overshoot.":
+                code((losses[1:] > 1.1 * lowest[:-1]).any(0), half),
             "Slow comes before overshooting; a task that overshoots is not slow.":
                 torch.where(half, 2, torch.where(over, 1, 0)).double(),
             "Slow is judged by the lowest loss; the rule looks at the last one.": code(over, lowest[-1] > 0.5 * start),
@@ -98,8 +108,29 @@ def check_kinds(answer: Callable[..., Any]) -> None:
             "No task is slow here: more than half of the start left after the last step.": code(over, torch.zeros_like(half)),
             "Any rise counts here; the rule allows a tenth of the start.": code(~(rise.amax(0) <= 0), half),
         }  # fmt: skip
-        cases.append(expect((losses,), code(over, half), mistakes))
+        cases.append(
+            expect((losses,), code(over, half), mistakes, partial(_first_wrong_task, losses, code(over, half)))
+        )
     judge("6.2", answer, cases, "Also for losses that are no numbers.")
+
+
+def _first_wrong_task(losses: Tensor, truth: Tensor, answer: Tensor) -> str:
+    """One task that the answer files wrongly: its trajectory, what the rule makes of it, and why."""
+    task = int((answer.flatten() != truth).nonzero()[0])
+    column, kind = losses[:, task], int(truth[task])  # (K + 1,)
+    lowest = column.cummin(0).values
+    above = ~(column[1:] - lowest[:-1] <= 0.1 * column[0])  # (K,)
+    if kind == 1:
+        k = int(above.nonzero()[0]) + 1
+        why = (
+            f"after step {k} the loss is {column[k]:g}, the lowest before it {lowest[k - 1]:g}, "
+            f"and a tenth of the start {0.1 * column[0]:g}"
+        )
+    else:
+        left = f"{column[-1]:g} of {column[0]:g} is left"
+        why = f"no loss stands more than {0.1 * column[0]:g} above the lowest before it, and {left}"
+    values = ", ".join(f"{value:g}" for value in column.tolist())
+    return f"The losses {values} are of kind {kind} ({why}); this gives {answer.flatten()[task]:g}."
 
 
 def check_compare(answer: Callable[..., Any]) -> None:

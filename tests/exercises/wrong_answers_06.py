@@ -48,6 +48,21 @@ WRONG = {
     "ex-kinds": [
         (kinds(rise="losses[1:] - start"), "measured from the start"),
         (kinds(rise="losses[1:] - losses[:-1]"), "of a single step"),
+        (
+            kinds(result="torch.where((losses[1:] - losses[:-1] > 0.1 * start).any(0), 1, torch.where(slow, 2, 0))"),
+            "of a single step; compare with the lowest loss so far. And nan",
+        ),
+        (
+            kinds(result="torch.where((losses[1:] > 1.1 * start).any(0), 1, torch.where(slow, 2, 0))"),
+            "measured from the start; it is measured from the lowest loss so far. And nan",
+        ),
+        (
+            kinds(allowed="0.2 * start"),
+            "The losses 2, 0.5, 0.59, 0.68, 0.77 are of kind 1 (after step 4 the loss is 0.77, the lowest before it 0.5, and a "
+            "tenth of the start 0.2); this gives 0.",
+        ),
+        (kinds(rise="losses[1:] - lowest[-1]"), "lowest loss of the whole path"),
+        (kinds(slow="last > 0.4 * start"), "are of kind 0 (no loss stands more than"),
         (kinds(rise="losses[1:] - 1.1 * lowest[:-1]", allowed="0"), "A tenth of the lowest"),
         (kinds(result="torch.where(slow, 2, torch.where(overshoots, 1, 0))"), "Slow comes before overshooting"),
         (kinds(slow="lowest[-1] > 0.5 * start"), "judged by the lowest loss"),
