@@ -30,7 +30,7 @@ function firstFlip(byEpoch) {
 
 function render({ model, el }) {
   const { start, maxLoss, maxEpoch, floor } = model.get("constants");
-  const first = { task_a: model.get("task_a"), task_b: model.get("task_b") };
+  const first = Object.fromEntries(["task_a", "task_b", "epoch", "epochs", "inner_steps"].map((trait) => [trait, model.get(trait)]));
   const helpId = `mk-help-${Math.random().toString(36).slice(2)}`;
   const save = afterRest(() => model.save_changes(), 150);
 
@@ -47,10 +47,10 @@ function render({ model, el }) {
   const reset = html("button", {
     type: "button",
     onclick: () => {
-      for (const [trait, losses] of Object.entries(first)) model.set(trait, losses);
+      for (const [trait, value] of Object.entries(first)) model.set(trait, value);
       save();
     },
-  }, "first trajectories again");
+  }, "start again");
 
   const sample = ({ colour, dash }) =>
     svg("svg", { width: 36, height: 14, "aria-hidden": "true" }, svg("line", { x1: 1, y1: 7, x2: 35, y2: 7, stroke: colour, "stroke-width": 3, "stroke-dasharray": dash }));

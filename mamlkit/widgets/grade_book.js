@@ -58,7 +58,7 @@ function render({ model, el }) {
   const status = liveRegion();
   const root = html(
     "div", { class: "mk-fig mk-grade-book", role: "group", "aria-label": "Live figure: the grade book" },
-    html("p", { id: helpId }, `Drag a point up or down, or select it and press the arrow keys (with Shift: bigger steps). Each method sees one number of each ${words.row}.`),
+    html("p", { id: helpId }, `Drag a point up or down, or select it and press the arrow keys (with Shift for bigger steps, Home to put it back). Each method sees one number of each ${words.row}.`),
     html("div", { class: "mk-controls" }, epoch.node, reset),
     legend, plotBox, ...verdicts, readout,
     html("p", { class: "mk-note" },
@@ -142,9 +142,10 @@ function render({ model, el }) {
     handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     handle.addEventListener("keydown", (event) => {
       const far = (event.shiftKey ? 10 : 1) * unit;
-      const moves = { ArrowUp: far, ArrowRight: far, ArrowDown: -far, ArrowLeft: -far, PageUp: 10 * unit, PageDown: -10 * unit, Home: -top, End: top };
-      if (!(event.key in moves)) return;
-      setValue(row, step, clamp(model.get("rows")[row][step]) + moves[event.key]);
+      const moves = { ArrowUp: far, ArrowRight: far, ArrowDown: -far, ArrowLeft: -far, PageUp: 10 * unit, PageDown: -10 * unit };
+      if (event.key === "Home") setValue(row, step, start[row][step]);
+      else if (event.key in moves) setValue(row, step, clamp(model.get("rows")[row][step]) + moves[event.key]);
+      else return;
       event.preventDefault();
     });
     return handle;

@@ -63,8 +63,13 @@ def test_dragging_a_disc(page):
     assert_same_as_python(shown)
     page.mouse.move(x, y + 200)
     assert readout(page)["b"] == shown["b"], "the disc was let go"
-    page.get_by_role("button", name="first trajectories again").click()
+    for name, key in (("epoch e", "ArrowRight"), ("annealing epochs E", "ArrowLeft"), ("inner steps K", "ArrowLeft")):
+        page.get_by_label(name, exact=True).focus()
+        page.keyboard.press(key)
+    assert settings(readout(page)) == (1, 9, 4)
+    page.get_by_role("button", name="start again").click()
     assert readout(page)["b"] == [2.1, 1.8, 1.3, 0.9, 0.6]
+    assert settings(readout(page)) == (0, 10, 5), "the button puts everything back"
 
 
 def test_keyboard_and_live_region(page):
