@@ -53,7 +53,9 @@ def judge(exercise: str, answer: Callable[..., Any], cases: Sequence[Case], why:
                 wrong(exercise, where + case.explain(value))
                 return False
             expected, got = ([round(x, 4) for x in t.flatten().tolist()] for t in (case.truth, value))
-            wrong(exercise, f"{where}In one test {_bare(expected)} is right, and this gives {_bare(got)}.")
+            wrong(
+                exercise, f"{where}In one test{_inputs(case)} {_bare(expected)} is right, and this gives {_bare(got)}."
+            )
             return False
     return False
 
@@ -95,6 +97,13 @@ def hessian(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 def _kind(truth: Tensor) -> str:
     return "number" if truth.ndim == 0 else f"vector of {len(truth)} entries"
+
+
+def _inputs(case: Case) -> str:
+    """What the reader's function was called with, where that is a few numbers."""
+    if not case.arguments or not all(isinstance(x, (int, float)) for x in case.arguments):
+        return ""
+    return f", with the inputs {', '.join(map(str, case.arguments))},"
 
 
 def _bare(values: list[float]) -> str:

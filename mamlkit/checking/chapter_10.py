@@ -34,6 +34,8 @@ def check_cosine(answer: Callable[..., Any]) -> None:
             "That is a whole turn: the rate would come back to the first one. Half a turn is pi.":
                 rate(0.5 * (1 + math.cos(2 * math.pi * turn))),
             "That is a quarter of a turn: it ends half way.": rate(0.5 * (1 + math.cos(0.5 * math.pi * turn))),
+            "That is a quarter of a turn, steepest at the end; half a turn is flat there: 1 + cos, halved, up to pi.":
+                rate(math.cos(0.5 * math.pi * turn)),
             "That is a straight line; the cosine is flat at both ends.": rate(1 - turn),
             "This ends at 0: the last rate is the floor, add it.": 0.5 * (1 + math.cos(math.pi * turn)) * first,
             "The last rate is added, but the swing is first - last, not first.":
@@ -93,6 +95,7 @@ def check_first_order_steps(answer: Callable[..., Any]) -> None:
         mistakes = {
             "Steps are whole: round down.": rest / first_time,
             "This is one too many: with it the time runs out. Round down.": math.ceil(rest / first_time),
+            "round() goes to the nearest whole number, at times one too many: round down.": round(rest / first_time),
             "The second-order steps are not paid for: take their time off the budget first.": budget // first_time,
             "The times have changed places.": (budget - second_steps * first_time) // second_time,
             "The rest of the budget is for first-order steps: divide it by their time.": rest // second_time,
@@ -139,6 +142,10 @@ def check_order(answer: Callable[..., Any]) -> None:
                 "First order ends one outer step too early.": 1 if step + 1 < per_epoch * epochs else 2,
                 "The orders have changed places: first order comes first.": 2 if step // per_epoch < epochs else 1,
                 "This is the epoch, not the order.": step // per_epoch,
+                "This is True or False, whether first order is over; give the order, 1 or 2.":
+                    int(step // per_epoch >= epochs),
+                "This is True or False, whether it is still first order; give the order, 1 or 2.":
+                    int(step // per_epoch < epochs),
                 "The order is first in every step: the epoch never reaches the switch.": 1,
                 "The order is second in every step.": 2,
                 "The order goes back and forth: within an epoch it does not change. Take //, not %.":

@@ -23,6 +23,11 @@ WRONG = {
             COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(math.pi / 2 * step / steps))"),
             "quarter of a turn",
         ),
+        (
+            COSINE.format("last + (first - last) * math.cos(math.pi / 2 * step / steps)"),
+            "quarter of a turn, steepest at the end",
+        ),
+        (COSINE.format("first * 0.99**step"), "In one test, with the inputs 30, 100, 0.001, 1e-05,"),
         (COSINE.format("first + (last - first) * step / steps"), "a straight line"),
         (COSINE.format(f"0.5 * first * (1 + {SWING})"), "This ends at 0"),
         (COSINE.format(f"last + 0.5 * first * (1 + {SWING})"), "the swing is first - last"),
@@ -48,6 +53,7 @@ WRONG = {
     ],
     "ex-switch": [
         (SWITCH.format("rest / first_time"), "round down"),
+        (SWITCH.format("round(rest / first_time)"), "round() goes to the nearest"),
         (SWITCH.format("math.ceil(rest / first_time)"), "one too many"),
         (SWITCH.format("budget // first_time"), "are not paid for"),
         (SWITCH.format("int((budget - second_order_steps * first_time) // second_time)"), "changed places"),
@@ -68,6 +74,8 @@ WRONG = {
         (CLOCK.format("1 if step + 1 < steps_per_epoch * first_order_epochs else 2"), "one outer step too early"),
         (CLOCK.format("2 if step // steps_per_epoch < first_order_epochs else 1"), "changed places"),
         (CLOCK.format("step // steps_per_epoch"), "This is the epoch"),
+        (CLOCK.format("step // steps_per_epoch >= first_order_epochs"), "whether first order is over"),
+        (CLOCK.format("step // steps_per_epoch < first_order_epochs"), "whether it is still first order"),
         (CLOCK.format("1"), "first in every step"),
         (CLOCK.format("2"), "second in every step"),
         (CLOCK.format("1 if step % steps_per_epoch < first_order_epochs else 2"), "not %"),
