@@ -4,6 +4,7 @@ const X_RANGE = [-2.7, 2.7];
 const Y_RANGE = [-1.5, 1.5];
 const LEVELS = [1, 2, 3, 4, 5, 6].map((i) => (0.6 * i) ** 2);
 const LOSS_HEIGHT = 130;
+const GRID = [0.05, 0.005]; // steps of the sliders, flat and steep; the shared one takes the second
 
 // ---- Mathematics -----------------------------------------------------------------------------------------------
 
@@ -49,10 +50,10 @@ function render({ model, el }) {
     made.node.querySelector("input").setAttribute("aria-label", name);
     return made;
   };
-  const shared = named("alpha", "step size α", "step size alpha for both", { max: bowl.max_shared, step: 0.005, digits: 3 });
+  const shared = named("alpha", "step size α", "step size alpha for both", { max: bowl.max_shared, step: GRID[1], digits: 3 });
   const each = [
-    named("alpha1", "α₁, flat axis", "step size alpha 1, flat axis", { max: bowl.max_alphas[0], step: 0.05, digits: 2 }),
-    named("alpha2", "α₂, steep axis", "step size alpha 2, steep axis", { max: bowl.max_alphas[1], step: 0.005, digits: 3 }),
+    named("alpha1", "α₁, flat axis", "step size alpha 1, flat axis", { max: bowl.max_alphas[0], step: GRID[0], digits: 2 }),
+    named("alpha2", "α₂, steep axis", "step size alpha 2, steep axis", { max: bowl.max_alphas[1], step: GRID[1], digits: 3 }),
   ];
   const count = named("inner_steps", "inner steps K", "inner steps K", { min: 1, max: bowl.max_steps, step: 1 });
   const sliders = [shared, ...each, count];
@@ -60,6 +61,10 @@ function render({ model, el }) {
     type: "checkbox",
     onchange: () => {
       model.set("same", sameBox.checked);
+      if (!sameBox.checked) {
+        // The two begin where the shared one stands, as near as their sliders go.
+        ["alpha1", "alpha2"].forEach((trait, j) => model.set(trait, Number((Math.round(model.get("alpha") / GRID[j]) * GRID[j]).toFixed(3))));
+      }
       save();
     },
   });
@@ -74,7 +79,7 @@ function render({ model, el }) {
   const status = liveRegion();
   const root = html(
     "div", { class: "mk-fig mk-scaled-bowl", role: "group", "aria-label": "Live figure: a badly scaled bowl and its step sizes" },
-    html("p", {}, "You are the outer loop: move each step size the way its meta-gradient asks, until nothing is left to gain."),
+    html("p", {}, "You are the outer loop: move each step size the way its meta-gradient asks, until it is as good as it gets."),
     html("label", {}, sameBox, html("span", {}, "the same step size for both axes")),
     html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
     plot, ...verdicts, lossPlot, readout,
@@ -111,10 +116,13 @@ function render({ model, el }) {
     );
   }
 
-  // What the outer loop would do with a step size.
-  function advice(name, slope) {
-    if (Math.abs(slope) < 5e-4) return `${name}: as good as it gets, dL/dα = ${format(slope, 3, false)}.`;
-    return `${name}: ${slope < 0 ? "raise" : "lower"} it, dL/dα = ${format(slope, 3, false)}.`;
+  // What the outer loop would do with a step size. Between two positions of a slider the slope may pass zero: then the
+  // better of the two is as good as the slider gets. lossAt(d) is the last loss with the step size changed by d.
+  function advice(name, slope, grid, lossAt) {
+    let words = slope < 0 ? "raise it" : "lower it";
+    if (Math.abs(slope) < 5e-4) words = "as good as it gets";
+    else if (Math.min(lossAt(grid), lossAt(-grid)) >= lossAt(0)) words = "as good as it gets on this slider";
+    return `${name}: ${words}, dL/dα = ${format(slope, 3, false)}.`;
   }
 
   function draw() {
@@ -140,7 +148,10 @@ function render({ model, el }) {
     );
     drawLosses(losses);
 
-    const words = same ? [advice("α", total), ""] : [advice("α₁", slopes[0]), advice("α₂", slopes[1])];
+    const lossAt = (changes) => solve(bowl, alphas.map((alpha, j) => alpha + changes[j]), innerSteps).losses.at(-1);
+    const words = same
+      ? [advice("α", total, GRID[1], (d) => lossAt([d, d])), ""]
+      : [advice("α₁", slopes[0], GRID[0], (d) => lossAt([d, 0])), advice("α₂", slopes[1], GRID[1], (d) => lossAt([0, d]))];
     verdicts.forEach((node, i) => (node.textContent = words[i]));
     const digits = [same ? 3 : 2, 3];
     axisRows.replaceChildren(

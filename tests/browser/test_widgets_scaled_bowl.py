@@ -56,6 +56,24 @@ def test_advice_leads_to_the_inverse_curvatures(page):
     assert readout(page)["losses"][-1] == pytest.approx(0, abs=1e-12)
 
 
+def test_advice_says_stop_at_the_best_position_of_the_shared_slider(page):
+    verdict = page.locator(".mk-verdict").first
+    for steps in (1, 3, 8):
+        set_range(page, STEPS, steps)
+        losses = [bowl_descent(0.005 * n, steps)["losses"][-1].item() for n in range(61)]
+        best = losses.index(min(losses))
+        for n, words in ((best - 1, "raise it"), (best, "as good as it gets on this slider"), (best + 1, "lower it")):
+            set_range(page, SHARED, round(0.005 * n, 3))
+            readout(page)
+            assert f"α: {words}, dL/dα" in verdict.text_content()
+
+
+def test_two_step_sizes_begin_where_the_shared_one_stands(page):
+    set_range(page, SHARED, 0.13)
+    page.get_by_label("the same step size for both axes").uncheck()
+    assert readout(page)["alpha"] == [0.15, 0.13]  # the flat axis has the coarser slider
+
+
 def test_keyboard_and_live_region(page):
     page.get_by_label("step size alpha for both").focus()
     page.keyboard.press("ArrowRight")
@@ -67,7 +85,7 @@ def test_keyboard_and_live_region(page):
     page.get_by_label("step size alpha 2, steep axis").focus()
     page.keyboard.press("ArrowLeft")
     shown = readout(page)
-    assert shown["alpha"] == pytest.approx([0.2, 0.195])
+    assert shown["alpha"] == pytest.approx([0.2, 0.2])  # unticking took 0.205 over
     assert_same_as_python(shown)
 
 
