@@ -28,7 +28,7 @@ def pretrained(name: str) -> dict[str, Tensor]:
     """The parameters of a shipped model by name, for ``model.load_state_dict(...)``; of a learner for ``omniglot-...``.
 
     Raises:
-        ValueError: for a name that does not ship, with those that do.
+        ValueError: for a name that does not ship.
     """
     with as_file(_resource(name, ".safetensors")) as path:
         return load_file(path)
@@ -46,8 +46,8 @@ def pretrained_learner(name: str, *, root: Path | None = None) -> tuple[Learner,
     """
     record = pretrained_record(name)
     if "configuration" not in record:
-        known = [each for each in pretrained_names() if "configuration" in pretrained_record(each)]
-        raise ValueError(f"expected one of {', '.join(map(repr, known))}, got the weights of a model, {name!r}")
+        example = next(each for each in pretrained_names() if "configuration" in pretrained_record(each))
+        raise ValueError(f"expected the name of a learner, such as {example!r}, got the weights of a model, {name!r}")
     values = record["configuration"]
     values["tasks"]["root"] = None if root is None else str(root)
     configuration = Configuration.from_json(values)
@@ -61,7 +61,7 @@ def pretrained_record(name: str) -> dict[str, Any]:
     """How these weights were made: command, seed, versions, training settings.
 
     Raises:
-        ValueError: for a name that does not ship, with those that do.
+        ValueError: for a name that does not ship.
     """
     record: dict[str, Any] = json.loads(_resource(name, ".json").read_text(encoding="utf-8"))
     return record
@@ -86,5 +86,5 @@ def recorded(name: str) -> dict[str, Any]:
 
 def _resource(name: str, suffix: str) -> Any:
     if name not in pretrained_names():
-        raise ValueError(f"expected one of {', '.join(map(repr, pretrained_names()))}, got {name!r}")
+        raise ValueError(f"expected a name from mamlkit.pretrained_names(), such as 'sinusoid-maml', got {name!r}")
     return files("mamlkit") / "weights" / f"{name}{suffix}"
