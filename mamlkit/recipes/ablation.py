@@ -85,6 +85,7 @@ BUDGETS: dict[str, dict[str, int]] = {
     },
 }
 """What a run costs when nothing else is asked for; the same for all runs of a data set."""
+SIZES = ("ways", "shots", "filters", "queries", "epochs", "steps_per_epoch", "meta_batch", "validation_tasks")
 OUTER_LR = {"glyphs": 1e-3, "omniglot": 3e-3}  # the paper's 1e-3 is slower over as few outer steps as these
 
 
@@ -311,17 +312,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
     parser.add_argument("--test-tasks", type=int, default=600, help="default: %(default)s")
-    for option in (
-        "ways",
-        "shots",
-        "filters",
-        "queries",
-        "epochs",
-        "steps-per-epoch",
-        "meta-batch",
-        "validation-tasks",
-    ):
-        parser.add_argument(f"--{option}", type=int, help="default: what BUDGETS in this script says")
+    for size in SIZES:
+        parser.add_argument(f"--{size.replace('_', '-')}", type=int, help="default: what BUDGETS in this script says")
     options = parser.parse_args(arguments)
     if not options.out.parent.is_dir():
         parser.error(f"expected --out to name a folder in a folder that exists, got {options.out}")
@@ -330,8 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.collect is not None and not options.collect.parent.is_dir():
         parser.error(f"expected --collect to name a file in a folder that exists, got {options.collect}")
     options.out.mkdir(exist_ok=True)
-    sizes = ("ways", "shots", "filters", "queries", "epochs", "steps_per_epoch", "meta_batch", "validation_tasks")
-    budget = {size: getattr(options, size) for size in sizes if getattr(options, size) is not None}
+    budget = {size: getattr(options, size) for size in SIZES if getattr(options, size) is not None}
     # A process of its own for each run, so that its peak of memory is its own; a server that has imported torch makes them.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["mamlkit"])
