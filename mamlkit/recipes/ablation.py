@@ -4,8 +4,9 @@
 
 Every run sees the same network, the same number of outer steps and, for the same seed, the same tasks. The checkpoint with the
 best validation accuracy is measured on 600 test tasks, whose classes are never turned. A run that was interrupted goes on from
-its last checkpoint in ``--work``; one whose record exists in ``--out`` is left alone. ``--collect FILE`` puts all records of
-``--out`` into one file, for ``mamlkit.recorded``; ``--weights FOLDER`` keeps the measured checkpoints of MAML and MAML++.
+its last checkpoint in ``--work``; one whose record exists in ``--out`` is left alone. A run of another length than the script's
+own has its outer steps in its name. ``--collect FILE`` puts all records of ``--out`` into one file, for ``mamlkit.recorded``;
+``--weights FOLDER`` keeps the measured checkpoints of MAML and MAML++.
 """
 
 from __future__ import annotations
@@ -135,6 +136,14 @@ def configuration(
         ),
         device=device,
     )
+
+
+def stem_of(name: str, chosen: Configuration) -> str:
+    """What a run's files are called. The outer steps are in the name where they are not those of ``BUDGETS``."""
+    tasks, usual = chosen.tasks, BUDGETS[chosen.tasks.data]
+    steps = chosen.training.outer_steps
+    length = "" if steps == usual["epochs"] * usual["steps_per_epoch"] else f"-{steps}steps"
+    return f"{name}-{tasks.ways}way-{tasks.shots}shot{length}-seed{chosen.training.seed}"
 
 
 def train_and_measure(name: str, chosen: Configuration, folder: Path, test_tasks: int = 600) -> dict[str, Any]:
@@ -328,13 +337,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     processes.set_forkserver_preload(["mamlkit"])
     for seed in options.seeds:
         for name in options.only or RUNS:
-            stem = f"{name}-{budget.get('ways', 5)}way-{budget.get('shots', 1)}shot-seed{seed}"
+            chosen = configuration(name, seed, data=options.data, root=options.root, device=options.device, **budget)
+            stem = stem_of(name, chosen)
             file = options.out / f"{stem}.json"
             if not file.exists():
                 print(stem, flush=True)
-                chosen = configuration(
-                    name, seed, data=options.data, root=options.root, device=options.device, **budget
-                )
                 with ProcessPoolExecutor(1, mp_context=processes) as pool:
                     training = pool.submit(train_and_measure, name, chosen, options.work / stem, options.test_tasks)
                     measured = training.result()

@@ -81,7 +81,8 @@ def test_a_shipped_record_fulfils_the_schema(path):
     record = json.loads(text)
     expect_schema(record)
     shape = f"{record['ways']}way-{record['shots']}shot"
-    assert path.name == f"{record['ablation'] or record['learner']}-{shape}-seed{record['seed']}.json"
+    length = "" if record["iterations"] == 1500 else f"-{record['iterations']}steps"
+    assert path.name == f"{record['ablation'] or record['learner']}-{shape}{length}-seed{record['seed']}.json"
 
 
 @pytest.mark.parametrize("data", sorted({path.parent.name for path in FILES}))
@@ -91,14 +92,14 @@ def test_what_the_package_ships_is_what_was_recorded(data):
 
 
 @pytest.mark.parametrize("data", sorted({path.parent.name for path in FILES}))
-def test_runs_of_one_task_shape_are_compared_like_with_like(data):
+def test_runs_of_one_task_shape_and_length_are_compared_like_with_like(data):
     """They differ in the learner's parts, the schedule and the seed, and in nothing else."""
     shared, seeds = {}, set()
     for record in mamlkit.recorded(data)["runs"]:
-        chosen, shape = record["configuration"], (record["ways"], record["shots"])
+        chosen, shape = record["configuration"], (record["ways"], record["shots"], record["iterations"])
         training = {key: value for key, value in chosen["training"].items() if key not in ("cosine", "seed")}
         alike = [chosen["tasks"], chosen["network"], training, chosen["learner"]["inner_steps"], record["test_tasks"]]
-        shared.setdefault(shape, set()).add(json.dumps([alike, record["iterations"], record["versions"]]))
+        shared.setdefault(shape, set()).add(json.dumps([alike, record["versions"]]))
         name = record["ablation"] or record["learner"]
         assert (shape, name, record["seed"]) not in seeds
         seeds.add((shape, name, record["seed"]))
@@ -129,6 +130,12 @@ def test_a_run_switches_on_what_its_name_says(name):
     assert chosen.training.seed == 3 and Configuration.from_json(chosen.to_json()) == chosen
 
 
+def test_only_a_run_of_unusual_length_has_it_in_its_name():
+    assert recipe.stem_of("maml", recipe.configuration("maml", 3, data="omniglot", ways=20)) == "maml-20way-1shot-seed3"
+    longer = recipe.configuration("anil", 0, data="omniglot", steps_per_epoch=400)
+    assert recipe.stem_of("anil", longer) == "anil-5way-1shot-6000steps-seed0"
+
+
 def test_a_tiny_run_is_trained_recorded_and_then_left_alone(tmp_path, capsys):
     out, work = tmp_path / "out", tmp_path / "work"
     arguments = ["--out", str(out), "--work", str(work), "--only", "maml++", "--seeds", "7", *TINY]
@@ -136,7 +143,7 @@ def test_a_tiny_run_is_trained_recorded_and_then_left_alone(tmp_path, capsys):
     (file,) = out.iterdir()
     record = json.loads(file.read_text(encoding="utf-8"))
     expect_schema(record)
-    assert file.name == "maml++-5way-1shot-seed7.json" and record["peak_memory_mb"] > 50
+    assert file.name == "maml++-5way-1shot-2steps-seed7.json" and record["peak_memory_mb"] > 50
     cost = record["meta_step"]
     assert cost["first_epoch"]["memory_ratio"] > cost["last_epoch"]["memory_ratio"] * 0.9 > 0
     assert str(tmp_path) not in file.read_text(encoding="utf-8")
@@ -144,12 +151,12 @@ def test_a_tiny_run_is_trained_recorded_and_then_left_alone(tmp_path, capsys):
     kept = ["--weights", str(tmp_path), "--collect", str(tmp_path / "all.json")]
     recipe.main(arguments + kept)
     assert file.stat().st_mtime_ns == before
-    assert capsys.readouterr().out.count("maml++-5way-1shot-seed7") == 1
+    assert capsys.readouterr().out.count("maml++-5way-1shot-2steps-seed7") == 1
     assert json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))["runs"] == [record]
-    notes = json.loads((tmp_path / "glyphs-maml++-5way-1shot-seed7.json").read_text(encoding="utf-8"))
+    notes = json.loads((tmp_path / "glyphs-maml++-5way-1shot-2steps-seed7.json").read_text(encoding="utf-8"))
     assert notes["test_accuracy"] == record["test_accuracy"] and notes["image_shape"] == [1, 28, 28]
     learner = Configuration.from_json(notes["configuration"]).build_learner((1, 28, 28))
-    learner.load_state_dict(load_file(tmp_path / "glyphs-maml++-5way-1shot-seed7.safetensors"))  # strict
+    learner.load_state_dict(load_file(tmp_path / "glyphs-maml++-5way-1shot-2steps-seed7.safetensors"))  # strict
 
 
 def test_weights_of_another_training_are_refused(tmp_path):
