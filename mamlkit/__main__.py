@@ -7,7 +7,6 @@ import dataclasses
 import io
 import json
 import os
-import platform
 import re
 import shlex
 import sys
@@ -20,7 +19,7 @@ import torch
 import torch.distributed as dist
 import tyro
 
-from mamlkit._version import __version__
+from mamlkit._version import versions
 from mamlkit.checkpoint import latest_checkpoint, write_atomically
 from mamlkit.configuration import (
     Configuration,
@@ -226,11 +225,6 @@ def processes(device: str) -> Iterator[int]:
         yield dist.get_rank()
     finally:
         dist.destroy_process_group()
-
-
-def versions() -> dict[str, str]:
-    """Of what a result depends on."""
-    return {"mamlkit": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def _record(configuration: Configuration) -> dict[str, object]:

@@ -1,3 +1,12 @@
-"""The version, alone in a file so that the build reads it without importing torch."""
+"""Versions; the build reads the first one from here without importing torch."""
+
+import platform
 
 __version__ = "0.1.0"
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    import torch
+
+    return {"mamlkit": __version__, "torch": torch.__version__, "python": platform.python_version()}

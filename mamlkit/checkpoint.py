@@ -25,6 +25,7 @@ __all__ = [
     "restore_optimiser",
     "save_checkpoint",
     "write_atomically",
+    "write_tensors",
 ]
 
 
@@ -36,15 +37,8 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[s
         tensors: by name.
         record: anything that JSON can hold.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    try:
-        # Clones, because safetensors refuses tensors that share storage.
-        save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, name)
-        checksum = _checksum(Path(name))
-        _replace(Path(name), path.with_suffix(".safetensors"))
-    finally:
-        Path(name).unlink(missing_ok=True)
+    write_tensors(path.with_suffix(".safetensors"), tensors)
+    checksum = _checksum(path.with_suffix(".safetensors"))
     write_atomically(path.with_suffix(".json"), json.dumps({**record, "sha256": checksum}, indent=2) + "\n")
 
 
@@ -91,6 +85,18 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
+        _replace(Path(name), path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Replace a file of tensors as a whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    os.close(handle)
+    try:
+        # Clones, because safetensors refuses tensors that share storage.
+        save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, name)
         _replace(Path(name), path)
     finally:
         Path(name).unlink(missing_ok=True)

@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch.profiler import ProfilerActivity, profile
 
-from mamlkit.__main__ import TEST_SEED, image_shape, load_best, versions
-from mamlkit.checkpoint import write_atomically
+from mamlkit.__main__ import TEST_SEED, image_shape, load_best
+from mamlkit._version import versions
+from mamlkit.checkpoint import write_atomically, write_tensors
 from mamlkit.configuration import Configuration, LearnerOptions, NetworkOptions, TaskOptions
 from mamlkit.evaluation import evaluate
 from mamlkit.learners import Learner
@@ -278,7 +278,7 @@ def keep_weights(record: dict[str, Any], stem: str, root: Path | None, work: Pat
     if names[0] != record["best_checkpoint"]:
         raise ValueError(f"expected {record['best_checkpoint']} to be the best in {work / stem}, got {names[0]}")
     name = f"{public.tasks.data}-{stem}"
-    save_file({key: value.contiguous() for key, value in best[0].state_dict().items()}, out / f"{name}.safetensors")
+    write_tensors(out / f"{name}.safetensors", best[0].state_dict())
     kept = ("seed", "test_accuracy", "test_ci95", "test_tasks", "configuration", "versions")
     notes = {"command": f"{record['command']} --weights mamlkit/weights", "image_shape": shape}
     write_atomically(out / f"{name}.json", to_text(notes | {key: record[key] for key in kept}))

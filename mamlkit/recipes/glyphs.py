@@ -9,21 +9,19 @@ images a class, 3,000 outer steps of Adam from 3e-3 down half a cosine to 1e-4.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import shlex
 import sys
 from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
-from mamlkit._version import __version__
+from mamlkit._version import versions
 from mamlkit.glyphs import glyphs
 from mamlkit.learners import maml
 from mamlkit.models import conv4
+from mamlkit.recipes.shipping import save_weights
 from mamlkit.tasks import TaskStream
 
 NAME = "glyph-maml"
@@ -61,9 +59,6 @@ def main() -> None:
         parser.error(f"expected --out to be an existing folder, got {options.out}")
     torch.set_num_threads(1)  # the same sums in the same order on every machine with these versions
     model = train(options.outer_steps, options.seed)
-    save_file(
-        {key: value.contiguous() for key, value in model.state_dict().items()}, options.out / f"{NAME}.safetensors"
-    )
     record = {
         "command": f"python -m mamlkit.recipes.glyphs {shlex.join(sys.argv[1:])}",
         "seed": options.seed,
@@ -77,9 +72,9 @@ def main() -> None:
         "meta_batch": META_BATCH,
         "outer_lr": OUTER_LR,
         "final_outer_lr": FINAL_OUTER_LR,
-        "versions": {"mamlkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
     }
-    (options.out / f"{NAME}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    save_weights(options.out, NAME, model.state_dict(), record)
 
 
 if __name__ == "__main__":

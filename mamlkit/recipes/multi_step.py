@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import platform
 import shlex
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -23,10 +21,11 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from mamlkit._version import __version__
+from mamlkit._version import versions
 from mamlkit.evaluation import evaluate
 from mamlkit.learners import Learner, maml_plus_plus
 from mamlkit.models import mlp
+from mamlkit.recipes.shipping import save_record
 from mamlkit.sinusoids import Sinusoids
 from mamlkit.tasks import TaskBatch, TaskStream
 
@@ -117,11 +116,9 @@ def main() -> None:
         "outer_lr": OUTER_LR,
         "held_out_tasks": HELD_OUT_TASKS,
         "held_out_queries": HELD_OUT_QUERIES,
-        "versions": {"mamlkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
     }
-    lines = ",\n    ".join(json.dumps(row) for rows in results for row in rows)  # a row a line
-    text = json.dumps(record, indent=2).removesuffix("\n}") + f',\n  "rows": [\n    {lines}\n  ]\n}}\n'
-    (options.out / "multi-step.json").write_text(text, encoding="utf-8")
+    save_record(options.out / "multi-step.json", record, [row for rows in results for row in rows])
 
 
 if __name__ == "__main__":

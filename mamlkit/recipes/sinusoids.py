@@ -9,21 +9,19 @@ Pretrained: the same network, optimiser and data, trained on the points of all t
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mamlkit._version import __version__
+from mamlkit._version import versions
 from mamlkit.learners import maml
 from mamlkit.models import mlp
+from mamlkit.recipes.shipping import save_weights
 from mamlkit.sinusoids import Sinusoids
 from mamlkit.tasks import TaskBatch, TaskStream
 
@@ -82,9 +80,6 @@ def main() -> None:
     for name in [options.only] if options.only else sorted(RECIPES):
         print(name, flush=True)
         model = RECIPES[name](options.outer_steps, options.seed)
-        save_file(
-            {key: value.contiguous() for key, value in model.state_dict().items()}, options.out / f"{name}.safetensors"
-        )
         record = {
             "command": f"python -m mamlkit.recipes.sinusoids {shlex.join(sys.argv[1:])}",
             "seed": options.seed,
@@ -93,9 +88,9 @@ def main() -> None:
             "shots": SHOTS,
             **({"inner_steps": INNER_STEPS, "inner_lr": INNER_LR} if name == "sinusoid-maml" else {}),
             "outer_lr": OUTER_LR,
-            "versions": {"mamlkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            "versions": versions(),
         }
-        (options.out / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        save_weights(options.out, name, model.state_dict(), record)
 
 
 if __name__ == "__main__":

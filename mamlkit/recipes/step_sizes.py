@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import platform
 import shlex
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -23,11 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mamlkit._version import __version__
+from mamlkit._version import versions
 from mamlkit.evaluation import evaluate
 from mamlkit.glyphs import glyphs
 from mamlkit.learners import Learner, maml_plus_plus
 from mamlkit.models import conv4
+from mamlkit.recipes.shipping import save_record
 from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes
 from mamlkit.tasks import TaskBatch, TaskStream
 
@@ -129,11 +128,9 @@ def main() -> None:
         "fixed_rates": FIXED_RATES,
         "outer_lr": OUTER_LR,
         "held_out_tasks": options.held_out_tasks,
-        "versions": {"mamlkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
     }
-    lines = ",\n    ".join(json.dumps(row) for row in rows)  # a row a line
-    text = json.dumps(record, indent=2).removesuffix("\n}") + f',\n  "rows": [\n    {lines}\n  ]\n}}\n'
-    (options.out / "step-sizes.json").write_text(text, encoding="utf-8")
+    save_record(options.out / "step-sizes.json", record, rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,27 @@
+"""Write weights and records as ``mamlkit.pretrained`` reads them: what the recipes end with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mamlkit.checkpoint import write_atomically, write_tensors
+
+__all__ = ["save_record", "save_weights"]
+
+
+def save_weights(folder: Path, name: str, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Write ``name.safetensors``, then ``name.json``, each as a whole or not at all."""
+    write_tensors(folder / f"{name}.safetensors", tensors)
+    write_atomically(folder / f"{name}.json", json.dumps(record, indent=2) + "\n")
+
+
+def save_record(file: Path, record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a record with its table under ``"rows"``, a row a line, as a whole or not at all."""
+    lines = ",\n    ".join(json.dumps(row) for row in rows)
+    text = json.dumps(record, indent=2).removesuffix("\n}") + f',\n  "rows": [\n    {lines}\n  ]\n}}\n'
+    write_atomically(file, text)
