@@ -14,8 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 import mamlkit
+from mamlkit.__main__ import TEST_SEED, load_best
 from mamlkit.configuration import Configuration
 from mamlkit.recipes import ablation as recipe
+from mamlkit.tasks import TaskStream
 
 SCHEMA = {
     "learner": str,
@@ -48,10 +50,15 @@ FILES = sorted((Path(__file__).parents[2] / "book" / "results").glob("*/*.json")
 
 
 def expect_schema(record, file=None):
-    assert record.keys() == SCHEMA.keys()
+    tasks, chosen = record["test_tasks"], Configuration.from_json(record["configuration"])
+    together = chosen.training.keep_best > 1
+    assert record.keys() == SCHEMA.keys() | ({"ensemble"} if together else set())
     for key, kind in SCHEMA.items():
         assert isinstance(record[key], kind), key
-    tasks, chosen = record["test_tasks"], Configuration.from_json(record["configuration"])
+    if together:
+        assert record["ensemble"].keys() == {"checkpoints", "accuracy", "ci95"}
+        assert record["ensemble"]["checkpoints"] == chosen.training.keep_best
+        assert 0 < record["ensemble"]["accuracy"] < 1 and 0 < record["ensemble"]["ci95"] < 0.1 + 1 / tasks
     losses, accuracies = record["per_task_final_losses"], record["per_task_final_accuracies"]
     assert len(losses) == len(accuracies) == tasks and all(math.isfinite(value) for value in losses)
     assert statistics.mean(accuracies) == pytest.approx(record["test_accuracy"], abs=1e-4)
@@ -157,6 +164,19 @@ def test_a_tiny_run_is_trained_recorded_and_then_left_alone(tmp_path, capsys):
     assert notes["test_accuracy"] == record["test_accuracy"] and notes["image_shape"] == [1, 28, 28]
     learner = Configuration.from_json(notes["configuration"]).build_learner((1, 28, 28))
     learner.load_state_dict(load_file(tmp_path / "glyphs-maml++-5way-1shot-2steps-seed7.safetensors"))  # strict
+
+
+def test_the_checkpoints_that_are_kept_are_also_measured_together(tmp_path):
+    size = {"epochs": 2, "steps_per_epoch": 1, "meta_batch": 1, "filters": 4, "validation_tasks": 2}
+    alone, kept = (recipe.configuration("maml", 5, keep_best=count, **size) for count in (1, 2))
+    first = recipe.train_and_measure("maml", alone, tmp_path / "alone", 4)
+    second = recipe.train_and_measure("maml", kept, tmp_path / "kept", 4)
+    assert "ensemble" not in first and second["ensemble"]["checkpoints"] == 2
+    assert first["per_task_final_losses"] == second["per_task_final_losses"]
+    batch = TaskStream(kept.build_tasks("test"), 4, seed=TEST_SEED).batch(0)
+    learners, _ = load_best(kept, tmp_path / "kept", (1, 28, 28), 2)
+    truth = mamlkit.evaluate_ensemble(learners, batch).accuracy()
+    assert second["ensemble"]["accuracy"] == pytest.approx(truth.mean, abs=1e-5)
 
 
 def test_weights_of_another_training_are_refused(tmp_path):
