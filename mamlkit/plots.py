@@ -13,7 +13,7 @@ from mamlkit.evaluation import Evaluation
 
 __all__ = ["COLOURS", "STYLES", "plot_adaptation", "plot_learning_curve", "use_style"]
 
-#: One colour a role, with a contrast of at least 3 to 1 against white and the book's dark background; lines differ in dash too.
+#: One colour a role, with a contrast of at least 3 to 1 against the white of the figures; lines differ in dash too.
 COLOURS: Mapping[str, str] = MappingProxyType(
     {
         "inner": "#B8860B",
@@ -27,6 +27,8 @@ COLOURS: Mapping[str, str] = MappingProxyType(
         "scratch": "#777777",
         "pretrained": "#8C564B",
         "truth": "#222222",
+        "task A": "#8F1D2C",
+        "task B": "#6B7500",
     }
 )
 #: The dash of a role's line, as matplotlib writes it; solid for a role that is not here.
