@@ -47,6 +47,11 @@ def test_peak_memory_of_a_fresh_process():
     assert 50 < found["peak_mb"] < 5000 and found["seconds"] > 0
 
 
+def test_peak_memory_is_not_that_of_the_parent():
+    ballast = torch.ones(2**28)  # 1 GB, more than the meta-step takes
+    assert bench.peak_mb("W1", "maml", "loop", 1, "cpu")["peak_mb"] < 900 < ballast.nbytes / 2**20
+
+
 def test_a_wrong_folder_is_named_before_anything_is_measured(tmp_path):
     out = str(tmp_path / "nowhere" / "bench.json")
     result = subprocess.run([sys.executable, "-m", "mamlkit.bench", "--out", out], capture_output=True, text=True)
