@@ -1,4 +1,4 @@
-"""The ablation of chapter 11: MAML, each part of MAML++ added alone, all of them together, and the relatives.
+"""The ablation of chapter 11: MAML, each part of MAML++ alone, all of them, all but one, and the relatives.
 
     python -m mamlkit.recipes.ablation --data omniglot --root DIR --out book/results/omniglot --work runs/omniglot
 
@@ -39,7 +39,7 @@ from mamlkit.learners import Learner
 from mamlkit.tasks import TaskBatch, TaskStream
 from mamlkit.training import History, TrainingOptions, fit
 
-# MAML++ with every part switched off; each row of the ablation switches on what it names.
+# MAML++ with every part switched off, and with every part on; a run switches on, or off, what it names.
 OFF: dict[str, Any] = {
     "learner": "maml++",
     "multi_step_loss": "final",
@@ -47,15 +47,20 @@ OFF: dict[str, Any] = {
     "per_step_weights": False,
     "per_step_statistics": False,
 }
+ON: dict[str, Any] = {"learner": "maml++", "cosine": True}
 RUNS: dict[str, dict[str, Any]] = {
     "maml": {"learner": "maml"},
-    "maml++": {"learner": "maml++", "cosine": True},
+    "maml++": ON,
     "multi-step": {**OFF, "multi_step_loss": "annealed"},
     "plain-mean": {**OFF, "multi_step_loss": "uniform"},
     "learned-rates": {**OFF, "step_sizes": "tensor_and_step"},
     "per-step-norm": {**OFF, "per_step_weights": True},
     "cosine": {**OFF, "cosine": True},
     "order-annealing": {**OFF, "first_order_share": 0.5},
+    "no-multi-step": {**ON, "multi_step_loss": "final"},
+    "no-learned-rates": {**ON, "step_sizes": "fixed"},
+    "no-per-step-norm": {**ON, "per_step_weights": False},
+    "no-cosine": {**ON, "cosine": False},
     "larger-rate": {"learner": "maml", "inner_lr": 0.4},
     "fomaml": {"learner": "fomaml"},
     "anil": {"learner": "anil"},
