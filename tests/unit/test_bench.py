@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -56,3 +58,22 @@ def test_a_wrong_folder_is_named_before_anything_is_measured(tmp_path):
     out = str(tmp_path / "nowhere" / "bench.json")
     result = subprocess.run([sys.executable, "-m", "mamlkit.bench", "--out", out], capture_output=True, text=True)
     assert result.returncode == 2 and "expected --out to name a file in a folder that exists" in result.stderr
+
+
+def test_the_record_holds_every_workload():
+    record = json.loads((Path(__file__).parents[2] / "book" / "results" / "bench.json").read_text(encoding="utf-8"))
+    assert {"processor", "cores", "threads", "simd", "torch", "python"} == record["machine"].keys()
+    ratios = {}
+    for row in record["rows"]:
+        keys = {"workload", "mode", "implementation", "inner_steps", "ms", "ratio_to_loop"}
+        assert row.keys() in (keys, keys | {"peak_mb"})
+        assert row["ms"] > 0 and row["ratio_to_loop"] > 0 and row.get("peak_mb", 1) > 0
+        ratios[row["workload"], row["mode"], row["implementation"], row["inner_steps"]] = row["ratio_to_loop"]
+    for name in WORKLOADS:
+        for mode in MODES:
+            assert ratios[name, mode, "loop", 5] == 1
+            assert {(name, mode, each, 5) for each in ("mamlkit", "higher", "torchopt")} <= ratios.keys()
+    for implementation in ("loop", "mamlkit", "mamlkit-lean"):
+        assert {("W4", "maml", implementation, steps) for steps in (1, 50)} <= ratios.keys()
+    assert ("600 tasks of W5", "evaluation", "mamlkit", 5) in ratios
+    assert {"draw_ms", "share_of_a_step"} == record["loading"].keys() and "error_bfloat16" in record["precision"]
