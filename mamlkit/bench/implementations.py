@@ -171,7 +171,7 @@ def torchopt_step(workload: Workload, mode: str, model: nn.Module, tasks: TaskBa
             (outer / tasks.num_tasks).backward()
             total += outer.detach() / tasks.num_tasks
             torchopt.recover_state_dict(model, start)
-            if optimiser:
+            if optimiser is not None and state is not None:
                 torchopt.recover_state_dict(optimiser, state)
         return plain.collected(total)
 
