@@ -41,6 +41,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 __all__ = ["Patches", "first_block", "patches_of"]
 
 _aten = torch.ops.aten
+ROWS_TOGETHER = 1 << 12  # patches of a task that are taken to float64 at once
 ENTRIES_TOGETHER = 1 << 18  # of the pooled map, in one piece: so that what a piece needs stays in a core's own cache
 
 
@@ -80,12 +81,23 @@ def _patches(x: Tensor) -> Patches:
     shape = tasks, points, height, width, 3, 3, channels
     windows = padded.as_strided(shape, (t, n, i, j, i, j, c))
     every = windows.reshape(tasks, points * height * width, -1)
-    mean = every.mean(1)  # (tasks, 9 * channels)
-    centred = every - mean[:, None]
-    covariance = centred.mT @ centred / every.shape[1]
+    mean, covariance = _moments(every)
     even = windows[:, :, : height // 2 * 2, : width // 2 * 2]  # a pool leaves out what is over
     corners = [even[:, :, row::2, column::2].flatten(4) for row in (0, 1) for column in (0, 1)]
     return Patches(torch.stack([corner.flatten(1, 3) for corner in corners]), mean, covariance)
+
+
+def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean ``(tasks, entries)`` and covariance ``(tasks, entries, entries)`` of ``(tasks, n, entries)``, in float64.
+
+    The variance of a kernel's map is a small difference of large parts of the covariance: float32 would lose two digits of it.
+    """
+    mean = rows.mean(1, dtype=torch.float64)  # (tasks, entries)
+    covariance = mean.new_zeros(*mean.shape, mean.shape[1])  # (tasks, entries, entries)
+    for piece in rows.split(ROWS_TOGETHER, 1):
+        centred = piece - mean[:, None]  # in float64
+        covariance.baddbmm_(centred.mT, centred)
+    return mean, covariance / rows.shape[1]
 
 
 def first_block(x: Tensor, kernel: Tensor, gamma: Tensor, beta: Tensor, *, slope: float, eps: float) -> Tensor:
@@ -104,11 +116,13 @@ def first_block(x: Tensor, kernel: Tensor, gamma: Tensor, beta: Tensor, *, slope
     """
     patches = patches_of(x)
     w = kernel.permute(0, 3, 4, 2, 1).flatten(1, 3)  # (tasks, 9 * channels, filters)
-    mean = (patches.mean[:, None] @ w)[:, 0]  # (tasks, filters)
-    variance = (w * (patches.covariance @ w)).sum(1)  # (tasks, filters)
+    exact = w.to(patches.mean.dtype)
+    mean = (patches.mean[:, None] @ exact)[:, 0]  # (tasks, filters)
+    variance = (exact * (patches.covariance @ exact)).sum(1)  # (tasks, filters)
     scale = gamma * (variance + eps).rsqrt()
-    sign = torch.where(gamma.detach() < 0, -1.0, 1.0).to(scale.dtype)
-    signed = (w * sign[:, None]).contiguous(), (scale * sign)[:, None], (beta - scale * mean)[:, None]
+    shift = (beta - scale * mean).to(w.dtype)
+    sign = torch.where(gamma.detach() < 0, -1.0, 1.0).to(w.dtype)
+    signed = (w * sign[:, None]).contiguous(), (scale.to(w.dtype) * sign)[:, None], shift[:, None]
     r = _Block.apply(*signed, patches.rows, slope)  # (tasks, points * height * width, filters) of the pooled map
     _, points, _, height, width = x.shape
     maps = r.unflatten(1, (points, height // 2, width // 2)).permute(1, 2, 3, 0, 4)

@@ -35,6 +35,8 @@ h enters through a, b and bar(u h), gamma directly, and c through x and s. With 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -131,9 +133,9 @@ def norm_activate(
         eps: of batch norm.
 
     Returns:
-        ``(points, channels, height // 2, width // 2)``, or the shape of ``c`` without pool.
+        ``(points, channels, height // 2, width // 2)``, or the shape of ``c`` without pool, in ``torch.channels_last`` order.
     """
-    return _NormActivate.apply(c, gamma, beta, pool, slope, eps)
+    return _NormActivate.apply(c.contiguous(memory_format=torch.channels_last), gamma, beta, pool, slope, eps)
 
 
 class _NormActivate(torch.autograd.Function):
@@ -141,18 +143,24 @@ class _NormActivate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, c: Tensor, gamma: Tensor, beta: Tensor, pool: bool, slope: float, eps: float) -> Tensor:
-        y, mean, s = _aten.native_batch_norm(c, gamma, beta, None, None, True, 0.0, eps)
-        chosen = None  # which value of each 2 x 2 window S selects, as its place in the map
+        rows = _rows(c)  # (n, channels)
+        mean, variance = _statistics(rows)
+        s = (variance + eps).rsqrt()  # (channels,)
+        scale = gamma * s
+        y = torch.addcmul(beta - scale * mean, rows, scale)  # (n, channels)
+        place = None  # where in c lies what S selects
         if pool:
-            y, chosen = _aten.max_pool2d_with_indices(y, [2, 2], [2, 2])
+            maps, chosen = _aten.max_pool2d_with_indices(_maps(y, c.shape), [2, 2], [2, 2])
+            y, place = _rows(maps), _places(chosen, c.shape)
         r = _aten.leaky_relu_(y, slope)
-        ctx.save_for_backward(c, gamma, mean, s, r, chosen)
-        ctx.slope, ctx.eps = slope, eps
-        return r
+        ctx.save_for_backward(c, gamma, mean, s, r, place)
+        ctx.slope = slope
+        points, channels, height, width = c.shape
+        return _maps(r, (points, channels, height // 2, width // 2) if pool else c.shape)
 
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
-        return *_NormActivateBackward.apply(v, *ctx.saved_tensors, ctx.slope, ctx.eps), None, None, None
+        return *_NormActivateBackward.apply(v, *ctx.saved_tensors, ctx.slope), None, None, None
 
 
 class _NormActivateBackward(torch.autograd.Function):
@@ -167,52 +175,46 @@ class _NormActivateBackward(torch.autograd.Function):
         mean: Tensor,
         s: Tensor,
         r: Tensor,
-        chosen: Tensor | None,
+        place: Tensor | None,
         slope: float,
-        eps: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        v = v.contiguous(memory_format=_layout(c))  # two layouts in one operation are ten times slower
-        dv = _aten.leaky_relu_backward(v, r, slope, True)  # D v: the sign of r is that of what was activated
-        h = dv if chosen is None else _unpooled(dv, c, chosen)
-        d_c, d_gamma, d_beta = _aten.native_batch_norm_backward(
-            h, c, gamma, None, None, mean, s, True, eps, [True, True, True]
-        )
-        ctx.save_for_backward(dv, c, gamma, mean, s, r, chosen, d_gamma, d_beta)
-        ctx.slope, ctx.eps = slope, eps
-        return d_c, d_gamma, d_beta
+        rows = _rows(c)  # (n, channels)
+        n = len(rows)
+        dv = _aten.leaky_relu_backward(_rows(v), r, slope, True)  # D v: the sign of r is that of what was activated
+        selected = rows if place is None else _at(rows, place)  # S c
+        d_beta, d_gamma = _sums(dv, selected, mean, s)  # of h = S^T D v, which is zero except where S selects
+        scale, a, b = gamma * s, d_beta / n, d_gamma / n  # (channels,)
+        # x = s c - s mean, so that no array of x is needed
+        d_c = torch.addcmul(scale * (b * s * mean - a), rows, -scale * b * s)  # (n, channels)
+        _add_at(d_c, place, dv, scale)
+        ctx.save_for_backward(c, gamma, mean, s, r, place, dv, selected, a, b)
+        ctx.slope, ctx.shape = slope, v.shape
+        return _maps(d_c, c.shape), d_gamma, d_beta
 
     @staticmethod
     def backward(ctx: Any, u: Tensor, w: Tensor, z: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # a third derivative would be wrong: what follows is no function of autograd's
             raise RuntimeError("expected at most two derivatives of a conv4 block, got create_graph=True in the second")
-        dv, c, gamma, mean, s, r, chosen, d_gamma, d_beta = ctx.saved_tensors
-        n, u = c.numel() // c.shape[1], u.contiguous(memory_format=_layout(c))
-        a, b = d_beta / n, d_gamma / n  # (channels,), as everything that is not an activation
-        # One pass over u and c gives both sums: n d = <u, x> and n bar(u).
-        _, sum_ux, sum_u = _aten.native_batch_norm_backward(
-            u, c, None, None, None, mean, s, True, ctx.eps, [False, True, True]
-        )
-        d, u_bar = sum_ux / n, sum_u / n
-        su = u if chosen is None else _pooled(u, chosen)  # S u
-        sx = (c if chosen is None else _pooled(c, chosen)) * _map(s) - _map(mean * s)  # S x
-        gs = gamma * s
-        e = (su * dv).sum((0, 2, 3)) / n - u_bar * a - d * b  # E; <u, h> = <S u, D v>
-        d_gamma_again = n * s * e
+        c, gamma, mean, s, r, place, dv, selected, a, b = ctx.saved_tensors
+        rows, u = _rows(c), _rows(u)  # (n, channels)
+        n = len(rows)
+        sum_u, sum_ux = _sums(u, rows, mean, s)
+        u_bar, d = sum_u / n, sum_ux / n  # (channels,), as everything that is not an activation
+        su = u if place is None else _at(u, place)  # S u
+        scale = gamma * s
+        e = (su * dv).sum(0) / n - u_bar * a - d * b  # E; <u, h> = <S u, D v>
+        d_gamma = n * s * e
 
         # D S (gamma s u + (w - gamma s d) x + z - gamma s bar(u)), where S of a constant is that constant
-        at_y = torch.addcmul(_map(z - gs * u_bar), su, _map(gs)).addcmul_(sx, _map(w - gs * d))
+        at_x = w - scale * d
+        at_y = torch.addcmul(z - scale * u_bar - at_x * s * mean, selected, at_x * s).addcmul_(su, scale)
         d_v = _aten.leaky_relu_backward(at_y, r, ctx.slope, True)
 
-        for_x = -(w * b + gs * (e - 2 * b * d)) * s
-        constant = s * (gs * (u_bar * b + a * d) - w * a)
-        # x = s c - s mean, so that no array of x is needed
-        d_c = torch.addcmul(_map(constant - for_x * s * mean), c, _map(for_x * s)).addcmul_(u, _map(-gs * s * b))
-        dv_scaled = dv * _map(s * (w - gs * d))
-        if chosen is None:
-            d_c += dv_scaled
-        else:  # h = S^T D v is zero except where S selects
-            d_c.flatten(2).scatter_add_(2, chosen.flatten(2), dv_scaled.flatten(2))
-        return d_v, d_c, d_gamma_again, None, None, None, None, None, None
+        for_x = -(w * b + scale * (e - 2 * b * d)) * s
+        constant = s * (scale * (u_bar * b + a * d) - w * a)
+        d_c = torch.addcmul(constant - for_x * s * mean, rows, for_x * s).addcmul_(u, -scale * s * b)
+        _add_at(d_c, place, dv, s * at_x)
+        return _maps(d_v, ctx.shape), _maps(d_c, c.shape), d_gamma, None, None, None, None, None
 
 
 def _layout(values: Tensor) -> torch.memory_format:
@@ -221,16 +223,74 @@ def _layout(values: Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-def _map(channels: Tensor) -> Tensor:
-    """``(channels,)`` so that it meets ``(points, channels, height, width)``."""
-    return channels[:, None, None]
+def _rows(maps: Tensor) -> Tensor:
+    """``(points, channels, height, width)`` as ``(points * height * width, channels)``: no copy in channels-last order."""
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
-def _pooled(values: Tensor, chosen: Tensor) -> Tensor:
-    """S: the chosen value of each window."""
-    return values.flatten(2).gather(2, chosen.flatten(2)).view_as(chosen)
+def _maps(rows: Tensor, shape: Sequence[int]) -> Tensor:
+    """Undo ``_rows``."""
+    points, channels, height, width = shape
+    return rows.view(points, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _unpooled(values: Tensor, like: Tensor, chosen: Tensor) -> Tensor:
-    """S^T: each value back to its place, zero elsewhere."""
-    return _aten.max_pool2d_with_indices_backward(values, like, [2, 2], [2, 2], [0, 0], [1, 1], False, chosen)
+def _places(chosen: Tensor, shape: torch.Size) -> Tensor:
+    """Where in the rows' memory the chosen values lie, ``(rows of the pooled map * channels,)``.
+
+    Args:
+        chosen: the place of each within its map, ``(points, channels, height // 2, width // 2)``.
+        shape: of the maps, ``(points, channels, height, width)``.
+    """
+    points, channels, height, width = shape
+    first = torch.arange(points, device=chosen.device)[:, None, None, None] * (height * width)  # row of each point
+    offset = first * channels + torch.arange(channels, device=chosen.device)  # (points, 1, 1, channels)
+    return torch.add(offset, chosen.permute(0, 2, 3, 1), alpha=channels).flatten()
+
+
+def _at(rows: Tensor, place: Tensor) -> Tensor:
+    """S: the chosen values of ``(n, channels)``, as ``(rows of the pooled map, channels)``."""
+    return rows.view(-1).index_select(0, place).view(-1, rows.shape[1])
+
+
+def _add_at(total: Tensor, place: Tensor | None, values: Tensor, scale: Tensor) -> None:
+    """Add ``scale * S^T values`` to ``total`` ``(n, channels)``."""
+    if place is None:
+        total.addcmul_(values, scale)
+    else:
+        total.view(-1).index_add_(0, place, (values * scale).flatten())
+
+
+# torch's sums over the rows of a float32 matrix on a CPU add one row after the other, and their rounding errors grow with the
+# number of rows: 1/std of a small task was off by 1e-5. Here every row of a block is a channel of its own, so that few are added
+# one after the other; then the rows of the block are added pairwise.
+ADDED_IN_TURN = 100
+
+
+def _statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance ``(channels,)`` of ``(n, channels)``."""
+    if rows.device.type != "cpu":
+        variance, mean = torch.var_mean(rows, 0, correction=0)
+        return mean, variance
+    means, variances = torch.batch_norm_update_stats(_blocked(rows), None, None, 0.0)  # (block * channels,)
+    means, variances = means.view(-1, rows.shape[1]), variances.view(-1, rows.shape[1])  # (block, channels)
+    mean = means.mean(0)
+    return mean, variances.mean(0) + (means - mean).square().mean(0)
+
+
+def _sums(values: Tensor, rows: Tensor, mean: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """The sums of h and of h x over the rows, ``(channels,)``, in one pass; h are the values, x = (rows - mean) s."""
+    channels = rows.shape[1]
+    values, rows = _blocked(values), _blocked(rows)
+    times = rows.shape[1] // channels
+    _, sums_x, sums = _aten.native_batch_norm_backward(
+        values, rows, None, None, None, mean.repeat(times), s.repeat(times), True, 0.0, [False, True, True]
+    )
+    return sums.view(times, channels).sum(0), sums_x.view(times, channels).sum(0)
+
+
+def _blocked(rows: Tensor) -> Tensor:
+    """``(n, channels)`` as one image with ``block * channels`` channels and n / block pixels, in channels-last order."""
+    n, channels = rows.shape
+    block = next(size for size in range(math.ceil(n / ADDED_IN_TURN), n + 1) if n % size == 0)
+    wide = block * channels
+    return rows.as_strided((1, wide, n // block, 1), (rows.numel(), 1, wide, wide))

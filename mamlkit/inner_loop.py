@@ -142,7 +142,7 @@ def moved(value: Tensor, rate: Tensor | float, gradient: Tensor) -> Tensor:
     """value - rate * gradient, in one pass over memory."""
     if isinstance(rate, Tensor):
         return torch.addcmul(value, rate, gradient, value=-1)
-    return torch.sub(value, gradient, alpha=rate)
+    return torch.add(value, gradient, alpha=-rate)  # not sub: its derivative takes two passes
 
 
 def adapt(
