@@ -91,10 +91,28 @@ BUDGETS: dict[str, dict[str, int]] = {
         "validation_tasks": 50,
         "keep_best": 1,
     },
+    "omniglot-pooled": {
+        "filters": 64,
+        "queries": 1,
+        "epochs": 24,
+        "steps_per_epoch": 100,
+        "meta_batch": 8,
+        "validation_tasks": 200,
+        "keep_best": 5,
+    },
 }
-"""What a run costs when nothing else is asked for; the same for all runs of a data set."""
+"""What a run costs when nothing else is asked for; the same for all runs of a name.
+
+``omniglot-pooled`` has the network of the MAML++ paper, which learns faster by the outer step than the strided one.
+"""
 SIZES = ("ways", "shots", *BUDGETS["omniglot"])
-OUTER_LR = {"glyphs": 1e-3, "omniglot": 3e-3}  # the paper's 1e-3 is slower over as few outer steps as these
+NETWORKS = {
+    "glyphs": NetworkOptions(downsample="stride"),
+    "omniglot": NetworkOptions(downsample="stride"),
+    "omniglot-pooled": NetworkOptions(downsample="pool", activation="leaky_relu"),
+}
+# The paper's 1e-3 is slower on the strided network over as few outer steps as these.
+OUTER_LR = {"glyphs": 1e-3, "omniglot": 3e-3, "omniglot-pooled": 1e-3}
 
 
 def configuration(
@@ -105,7 +123,7 @@ def configuration(
     Args:
         name: a key of ``RUNS``.
         seed: of the network's weights and of the stream of tasks.
-        data: a key of ``BUDGETS``.
+        data: a key of ``BUDGETS``: the data set, and after it the network where there are several.
         root: folder of the data, for Omniglot.
         device: where to compute.
         budget: ``ways``, ``shots``, or what ``BUDGETS`` has, where it differs.
@@ -115,15 +133,15 @@ def configuration(
     epochs = size["epochs"]
     return Configuration(
         tasks=TaskOptions(
-            data=data,  # type: ignore[arg-type]
+            data=data.partition("-")[0],  # type: ignore[arg-type]
             root=root,
             ways=size["ways"],
             shots=size["shots"],
             queries=size["queries"],
             test_queries=5,
-            rotations=data == "omniglot",
+            rotations=data.startswith("omniglot"),
         ),
-        network=NetworkOptions(filters=size["filters"], downsample="stride"),
+        network=dataclasses.replace(NETWORKS[data], filters=size["filters"]),
         learner=LearnerOptions(
             annealing_epochs=max(1, round(MULTI_STEP_SHARE * epochs)),
             first_order_epochs=round(share * epochs),
@@ -145,9 +163,9 @@ def configuration(
     )
 
 
-def stem_of(name: str, chosen: Configuration) -> str:
+def stem_of(name: str, chosen: Configuration, data: str) -> str:
     """What a run's files are called. The outer steps are in the name where they are not those of ``BUDGETS``."""
-    tasks, usual = chosen.tasks, BUDGETS[chosen.tasks.data]
+    tasks, usual = chosen.tasks, BUDGETS[data]
     steps = chosen.training.outer_steps
     length = "" if steps == usual["epochs"] * usual["steps_per_epoch"] else f"-{steps}steps"
     return f"{name}-{tasks.ways}way-{tasks.shots}shot{length}-seed{chosen.training.seed}"
@@ -291,7 +309,7 @@ def _commit() -> str | None:
     return said[0] if not said[1] else None
 
 
-def keep_weights(record: dict[str, Any], stem: str, root: Path | None, work: Path, out: Path) -> None:
+def keep_weights(record: dict[str, Any], data: str, stem: str, root: Path | None, work: Path, out: Path) -> None:
     """Copy the checkpoint that a record measured to ``out``, with what ``mamlkit.pretrained_learner`` needs beside it."""
     public = Configuration.from_json(record["configuration"])
     chosen = dataclasses.replace(public, tasks=dataclasses.replace(public.tasks, root=root))
@@ -299,20 +317,19 @@ def keep_weights(record: dict[str, Any], stem: str, root: Path | None, work: Pat
     best, names = load_best(chosen, work / stem, shape, 1)
     if names[0] != record["best_checkpoint"]:
         raise ValueError(f"expected {record['best_checkpoint']} to be the best in {work / stem}, got {names[0]}")
-    name = f"{public.tasks.data}-{stem}"
+    name = f"{data}-{stem}"
     write_tensors(out / f"{name}.safetensors", best[0].state_dict())
     kept = ("seed", "test_accuracy", "test_ci95", "test_tasks", "configuration", "versions")
     notes = {"command": f"{record['command']} --weights mamlkit/weights", "image_shape": shape}
     write_atomically(out / f"{name}.json", to_text(notes | {key: record[key] for key in kept}))
 
 
-def collect(folder: Path) -> dict[str, Any]:
-    """All records of a folder in one, as ``mamlkit.recorded`` gives them."""
+def collect(folder: Path, data: str) -> dict[str, Any]:
+    """All records of a folder, those of a key of ``BUDGETS``, in one, as ``mamlkit.recorded`` gives them."""
     files = sorted(folder.glob("*.json"))
     if not files:
         raise ValueError(f"expected records in {folder}, got none")
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    data = runs[0]["configuration"]["tasks"]["data"]
     root = "" if data == "glyphs" else "--root DIR "
     words = f"--data {data} {root}--out book/results/{data} --work runs/{data} --collect mamlkit/records/{data}.json"
     return {"command": f"python -m mamlkit.recipes.ablation {words}", "runs": runs}
@@ -360,7 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed in options.seeds:
         for name in options.only or RUNS:
             chosen = configuration(name, seed, data=options.data, root=options.root, device=options.device, **budget)
-            stem = stem_of(name, chosen)
+            stem = stem_of(name, chosen, options.data)
             file = options.out / f"{stem}.json"
             if not file.exists():
                 print(stem, flush=True)
@@ -388,9 +405,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"  test accuracy {accuracy:.2f} ± {width:.2f}", flush=True)
             if options.weights is not None and name in MAIN:
                 record = json.loads(file.read_text(encoding="utf-8"))
-                keep_weights(record, stem, options.root, options.work, options.weights)
+                keep_weights(record, options.data, stem, options.root, options.work, options.weights)
     if options.collect is not None:
-        write_atomically(options.collect, collected_text(collect(options.out)))
+        write_atomically(options.collect, collected_text(collect(options.out, options.data)))
 
 
 if __name__ == "__main__":
