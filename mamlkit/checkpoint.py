@@ -79,12 +79,12 @@ def remove_checkpoint(path: Path) -> None:
     path.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a text file as a whole or not at all."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a file, a text in UTF-8 or bytes, as a whole or not at all."""
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         _replace(Path(name), path)
     finally:
         Path(name).unlink(missing_ok=True)

@@ -157,6 +157,8 @@ def test_text_is_replaced_as_a_whole(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="full"):
             checkpoint.write_atomically(path, "new\n")
     assert path.read_text() == "old\n" and list(tmp_path.iterdir()) == [path]
+    checkpoint.write_atomically(path, b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
 
 
 def test_only_its_own_names_count(tmp_path):
