@@ -253,16 +253,28 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="times only: no memory, no evaluation, no K = 50")
+    parser.add_argument(
+        "--errors", action="store_true", help="only the table of float32 errors, into the record of --out"
+    )
     parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
         return print_peak(*options.peak)
     if options.rounds < 1:
         parser.error(f"expected --rounds of at least 1, got {options.rounds}")
+    record: dict[str, Any]
     if options.out is not None and not options.out.parent.is_dir():
         parser.error(f"expected --out to name a file in a folder that exists, got {options.out}")
+    if options.errors and options.out is not None and not options.out.is_file():
+        parser.error(f"expected --out to name a record that --errors can add to, got {options.out}")
+    if options.errors:
+        record = {} if options.out is None else json.loads(options.out.read_text(encoding="utf-8"))
+        record["float32"] = {"machine": describe_machine("cpu"), "rows": measure_float32()}
+        if options.out is not None:
+            write_atomically(options.out, json.dumps(record, indent=1) + "\n")
+        return None
     rows = measure(options.only, options.rounds, options.device, memory=not options.quick)
-    record: dict[str, Any] = {
+    record = {
         "command": "make bench",
         "machine": describe_machine(options.device),
         "rounds": options.rounds,
@@ -273,7 +285,7 @@ def main() -> None:
         rows += (evaluated := measure_evaluation(options.device))
         for row in evaluated:
             print_row(row)
-        record["float32"] = measure_float32()
+        record["float32"] = {"machine": record["machine"], "rows": measure_float32()}
         record["loading"], record["precision"] = measure_loading(), measure_precision(options.device)
         print(record["loading"], record["precision"])
     if options.out is not None:

@@ -120,7 +120,7 @@ def column(name: str, mode: str, implementations: Sequence[str], device: str) ->
 
 
 def measure_float32(inner_steps: Sequence[int] = (1, 5)) -> list[dict[str, object]]:
-    """The rows of the table of errors: medians over seeds, for each case, each K and each engine."""
+    """The rows of the table of errors, also printed: medians over seeds, for each case, each K and each engine."""
     rows: list[dict[str, object]] = []
     for name in CASES:
         drawn = [cases_of(name, seed) for seed in range(SEEDS.get(name, 10))]
@@ -135,6 +135,8 @@ def measure_float32(inner_steps: Sequence[int] = (1, 5)) -> list[dict[str, objec
                 row: dict[str, object] = {"case": name, "inner_steps": steps, "engine": engine}
                 row |= {part: _median([each[kind] for each in passes], part) for part in PASS}
                 rows.append(row | {"meta_gradient": _median(metas, implementation)})
+                parts = "  ".join(f"{part} {rows[-1][part]:7.1e}" for part in (*PASS, "meta_gradient"))
+                print(f"{name:14} K={steps:<2} {engine:12} {parts}", flush=True)
     return rows
 
 

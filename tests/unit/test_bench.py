@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from mamlkit.bench import __main__ as bench
+from mamlkit.bench import precision
 from mamlkit.bench.implementations import IMPLEMENTATIONS, MODES, implementations_for
+from mamlkit.bench.precision import CASES, PASS
 from mamlkit.bench.workloads import WORKLOADS
 
 
@@ -66,7 +68,7 @@ def test_the_record_holds_every_workload():
     ratios = {}
     for row in record["rows"]:
         keys = {"workload", "mode", "implementation", "inner_steps", "ms", "ratio_to_loop"}
-        assert row.keys() in (keys, keys | {"peak_mb"})
+        assert keys <= row.keys() <= keys | {"peak_mb", "float32_error"}
         assert row["ms"] > 0 and row["ratio_to_loop"] > 0 and row.get("peak_mb", 1) > 0
         ratios[row["workload"], row["mode"], row["implementation"], row["inner_steps"]] = row["ratio_to_loop"]
     for name in WORKLOADS:
@@ -77,3 +79,25 @@ def test_the_record_holds_every_workload():
         assert {("W4", "maml", implementation, steps) for steps in (1, 50)} <= ratios.keys()
     assert ("600 tasks of W5", "evaluation", "mamlkit", 5) in ratios
     assert {"draw_ms", "share_of_a_step"} == record["loading"].keys() and "error_bfloat16" in record["precision"]
+
+
+def test_the_record_says_how_exact_each_engine_is_in_float32():
+    record = json.loads((Path(__file__).parents[2] / "book" / "results" / "bench.json").read_text(encoding="utf-8"))
+    errors = {(row["case"], row["inner_steps"], row["engine"]): row for row in record["float32"]["rows"]}
+    for name in CASES:
+        for steps in (1, 5):
+            plain, *others = (errors[name, steps, engine] for engine in ("loop", "all_at_once", "recomputed"))
+            assert all(1e-9 < other[part] <= 3 * plain[part] < 1e-4 for other in others for part in PASS)
+            assert all(other["meta_gradient"] > 0 for other in others)
+
+
+def test_errors_are_added_to_a_record_that_is_there(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "bench.json"
+    file.write_text('{"rows": [1]}', encoding="utf-8")
+    monkeypatch.setattr(precision, "CASES", {"W5": precision.CASES["W5"]})
+    monkeypatch.setattr(precision, "SEEDS", {"W5": 1})
+    monkeypatch.setattr(sys, "argv", ["bench", "--errors", "--out", str(file)])
+    bench.main()
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert record["rows"] == [1] and len(record["float32"]["rows"]) == 6
+    assert capsys.readouterr().out.count("W5") == 6
