@@ -5,21 +5,22 @@ meta_gradient, batch_norm, learners, model_agnostic, evaluation, training, check
 """
 
 from mamlkit import checking, plots, widgets
+from mamlkit._moved import keep_old_addresses
 from mamlkit._version import __version__
 from mamlkit.batch_norm import PerStepBatchNorm
-from mamlkit.episodes import ImageClasses, ImageTasks
+from mamlkit.data.episodes import ImageClasses, ImageTasks
+from mamlkit.data.glyphs import glyphs
+from mamlkit.data.images import image_arrays, image_folder
+from mamlkit.data.omniglot import omniglot
+from mamlkit.data.sinusoids import Sinusoids, sinusoid
 from mamlkit.evaluation import Evaluation, Interval, evaluate, evaluate_ensemble, interval
 from mamlkit.functional import parameters_of
-from mamlkit.glyphs import glyphs
-from mamlkit.images import image_arrays, image_folder
 from mamlkit.inner_loop import adapt
 from mamlkit.learners import Learner, anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
 from mamlkit.model_agnostic import ModelAgnosticMetaLearning, evaluate_maml, train_maml
 from mamlkit.models import conv4, mlp
-from mamlkit.omniglot import omniglot
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep
 from mamlkit.pretrained import pretrained, pretrained_learner, pretrained_names, pretrained_record, recorded
-from mamlkit.sinusoids import Sinusoids, sinusoid
 from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, StepSizes
 from mamlkit.tasks import TaskBatch, TaskDistribution, TaskStream, prefetched
 from mamlkit.training import History, TrainingDiverged, TrainingOptions, fit, load_learner
@@ -78,3 +79,5 @@ __all__ = [
     "train_maml",
     "widgets",
 ]
+
+keep_old_addresses()

@@ -20,6 +20,7 @@ import torch.distributed as dist
 import tyro
 
 from mamlkit._version import versions
+from mamlkit.arguments import expect_at_least
 from mamlkit.checkpoint import latest_checkpoint, write_atomically
 from mamlkit.configuration import (
     Configuration,
@@ -28,13 +29,12 @@ from mamlkit.configuration import (
     TaskOptions,
     parameter_count,
 )
-from mamlkit.episodes import ImageTasks
+from mamlkit.data.episodes import ImageTasks
 from mamlkit.evaluation import Evaluation, evaluate_ensemble
 from mamlkit.learners import Learner
 from mamlkit.pretrained import pretrained_learner, pretrained_names
 from mamlkit.tasks import TaskStream
 from mamlkit.training import TrainingDiverged, TrainingOptions, fit, load_learner
-from mamlkit.validation import expect_at_least
 
 TEST_SEED = 2_000_003  # the same test tasks for every run
 

@@ -12,16 +12,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mamlkit.episodes import ImageTasks
+from mamlkit.arguments import expect_device
+from mamlkit.data.episodes import ImageTasks
+from mamlkit.data.glyphs import glyphs
+from mamlkit.data.images import image_folder
+from mamlkit.data.omniglot import omniglot
+from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.functional import parameters_of
-from mamlkit.glyphs import glyphs
-from mamlkit.images import image_folder
 from mamlkit.learners import Learner, anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
 from mamlkit.models import conv4, mlp
-from mamlkit.omniglot import omniglot
-from mamlkit.sinusoids import Sinusoids
 from mamlkit.training import TrainingOptions
-from mamlkit.validation import expect_device
 
 __all__ = ["Configuration", "LearnerOptions", "NetworkOptions", "TaskOptions"]
 

@@ -12,12 +12,12 @@ from jaxtyping import Shaped
 from torch import Tensor
 from torch.func import vmap
 
-from mamlkit.batched_conv4 import each_task
+from mamlkit.arguments import expect_at_least
+from mamlkit.engines.conv4.grouped import each_task
 from mamlkit.learners import Learner
 from mamlkit.meta_gradient import query_outputs
 from mamlkit.task_groups import together
 from mamlkit.tasks import TaskBatch
-from mamlkit.validation import expect_at_least
 
 __all__ = ["Evaluation", "Interval", "evaluate", "evaluate_ensemble", "interval"]
 

@@ -21,10 +21,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from mamlkit.functional import FunctionalModel, Parameters, fixed_randomness, parameters_of
-from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
-from mamlkit.tasks import stream_seed
-from mamlkit.validation import (
+from mamlkit.arguments import (
     checked_loss,
     expect_at_least,
     expect_gradients,
@@ -33,6 +30,9 @@ from mamlkit.validation import (
     expect_on_model,
     expect_points,
 )
+from mamlkit.functional import FunctionalModel, Parameters, fixed_randomness, parameters_of
+from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
+from mamlkit.tasks import stream_seed
 
 __all__ = ["Forward", "InnerLoop", "Loss", "Objective", "Order", "adapt", "descend", "inner_step", "moved"]
 

@@ -21,15 +21,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mamlkit.batch_norm import PerStepBatchNorm
-from mamlkit.functional import FunctionalModel, Parameters, batch_norm_layers, parameters_of
-from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
-from mamlkit.meta_gradient import choose_engine, displacement
-from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep, OuterLoss
-from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, Rates, StepSizes
-from mamlkit.task_groups import together
-from mamlkit.tasks import TaskBatch, stream_seed
-from mamlkit.validation import (
+from mamlkit.arguments import (
     checked_loss,
     describe,
     expect_at_least,
@@ -41,6 +33,14 @@ from mamlkit.validation import (
     expect_points,
     expect_same_tasks,
 )
+from mamlkit.batch_norm import PerStepBatchNorm
+from mamlkit.functional import FunctionalModel, Parameters, batch_norm_layers, parameters_of
+from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
+from mamlkit.meta_gradient import choose_engine, displacement
+from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep, OuterLoss
+from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, Rates, StepSizes
+from mamlkit.task_groups import together
+from mamlkit.tasks import TaskBatch, stream_seed
 
 __all__ = ["Learner", "anil", "fomaml", "maml", "maml_plus_plus", "meta_sgd", "reptile"]
 

@@ -11,14 +11,14 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from mamlkit.adjoint import Adjoint
-from mamlkit.batched_conv4 import Conv4, conv4_together
-from mamlkit.compiling import Compiled
+from mamlkit.arguments import expect_one_of
+from mamlkit.engines.adjoint import Adjoint
+from mamlkit.engines.compiled import Compiled
+from mamlkit.engines.conv4.grouped import Conv4, conv4_together
 from mamlkit.functional import Parameters
 from mamlkit.inner_loop import InnerLoop, descend
 from mamlkit.task_groups import Grouping, TaskGroup, can_run_together, one_by_one, together
 from mamlkit.tasks import TaskBatch
-from mamlkit.validation import expect_one_of
 
 __all__ = ["ENGINES", "Engine", "Unrolled", "choose_engine", "displacement", "query_outputs"]
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from mamlkit.arguments import expect_at_least, expect_one_of, expect_rate, stack_tasks
 from mamlkit.evaluation import Evaluation, evaluate
 from mamlkit.functional import Parameters
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner, anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
 from mamlkit.step_sizes import LearnedStepSizes
 from mamlkit.tasks import TaskBatch
-from mamlkit.validation import expect_at_least, expect_one_of, expect_rate, stack_tasks
 
 __all__ = ["ModelAgnosticMetaLearning", "evaluate_maml", "train_maml"]
 

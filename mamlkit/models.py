@@ -8,8 +8,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from mamlkit.batched_conv4 import Conv4
-from mamlkit.validation import expect_at_least, expect_one_of
+from mamlkit.arguments import expect_at_least, expect_one_of
+from mamlkit.engines.conv4.grouped import Conv4
 
 __all__ = ["conv4", "mlp"]
 

@@ -1,7 +1,6 @@
 """Two ways to take the tasks of a batch: one after the other, or all together.
 
-Both describe the same computation, as groups of tasks whose losses are functions of parameters; the engines of ``meta_gradient``
-and ``adjoint`` differentiate them.
+Both describe the same computation, as groups of tasks whose losses are functions of parameters; the engines differentiate them.
 
 * ``one_by_one`` works for every module and holds one task at a time;
 * ``together`` runs the model under ``torch.func.vmap``: many times faster for small networks. Not for modules with batch norm,

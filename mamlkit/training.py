@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mamlkit.arguments import expect_at_least, expect_rate
 from mamlkit.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
@@ -35,7 +36,6 @@ from mamlkit.checkpoint import (
 from mamlkit.evaluation import evaluate
 from mamlkit.learners import Learner
 from mamlkit.tasks import TaskBatch, TaskDistribution, TaskStream
-from mamlkit.validation import expect_at_least, expect_rate
 
 __all__ = ["History", "TrainingDiverged", "TrainingOptions", "fit", "load_learner"]
 

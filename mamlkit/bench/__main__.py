@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from mamlkit.bench.implementations import MODES, Plain, implementations_for, learner_of, make
 from mamlkit.bench.workloads import WORKLOADS, Workload
 from mamlkit.checkpoint import write_atomically
+from mamlkit.data.glyphs import glyphs
 from mamlkit.evaluation import evaluate
-from mamlkit.glyphs import glyphs
 from mamlkit.learners import Learner, maml
 from mamlkit.tasks import TaskBatch, TaskStream
 

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from mamlkit.checking._cases import attempt_with_copies, expect, judge, normal
 from mamlkit.checking._report import attempt, correct, not_attempted, wrong
+from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.learners import Learner, maml, maml_plus_plus
 from mamlkit.models import conv4, mlp
-from mamlkit.sinusoids import Sinusoids
 from mamlkit.step_sizes import FixedStepSize
 from mamlkit.tasks import TaskBatch, TaskStream
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from mamlkit._version import versions
+from mamlkit.data.glyphs import glyphs
 from mamlkit.evaluation import evaluate
-from mamlkit.glyphs import glyphs
 from mamlkit.learners import Learner, maml_plus_plus
 from mamlkit.models import conv4
 from mamlkit.recipes.shipping import save_record

@@ -10,8 +10,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 import mamlkit
-from mamlkit import TaskBatch, batched_conv4
-from mamlkit.batched_conv4 import conv4_together, each_task
+from mamlkit import TaskBatch
+from mamlkit.engines.conv4 import grouped
+from mamlkit.engines.conv4.grouped import conv4_together, each_task
 
 VARIANTS = {  # of conv4, all of them float64
     "pool": {"image_size": 28},
@@ -61,7 +62,7 @@ def results(algorithm, variant, engine, **switches):
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("algorithm", ["maml", "maml++"])
 def test_agrees_with_one_task_after_the_other(algorithm, variant, pixels, monkeypatch):
-    monkeypatch.setattr(batched_conv4, "PIXELS_TOGETHER", pixels)
+    monkeypatch.setattr(grouped, "PIXELS_TOGETHER", pixels)
     learner, found = results(algorithm, variant, "auto")
     assert learner.engine.grouping is conv4_together
     _, truth = results(algorithm, variant, "task_by_task")

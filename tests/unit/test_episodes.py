@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mamlkit.episodes import ImageClasses, ImageTasks
+from mamlkit.data.episodes import ImageClasses, ImageTasks
 from mamlkit.tasks import TaskDistribution, TaskStream
 
 

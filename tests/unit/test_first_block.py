@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mamlkit import first_block as module
-from mamlkit.first_block import first_block, patches_of
+from mamlkit.engines.conv4 import first_block as module
+from mamlkit.engines.conv4.first_block import first_block, patches_of
 
 TASKS, POINTS, FILTERS = 2, 3, 4
 

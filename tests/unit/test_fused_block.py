@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mamlkit.fused_block import convolution, norm_activate
+from mamlkit.engines.conv4.block import convolution, norm_activate
 
 
 def plain(c, gamma, beta, pool, slope, eps):

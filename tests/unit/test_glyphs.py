@@ -8,9 +8,9 @@ import os
 import pytest
 import torch
 
-from mamlkit.glyphs import SCRIPTS, glyphs
+from mamlkit.data.glyphs import SCRIPTS, glyphs
 
-module = importlib.import_module("mamlkit.glyphs")
+module = importlib.import_module("mamlkit.data.glyphs")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mamlkit.images import image_arrays, image_folder
+from mamlkit.data.images import image_arrays, image_folder
 
 SPLITS = ("train", "validation", "test")
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mamlkit.omniglot import omniglot
+from mamlkit.data.omniglot import omniglot
 
-module = importlib.import_module("mamlkit.omniglot")
+module = importlib.import_module("mamlkit.data.omniglot")
 BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 

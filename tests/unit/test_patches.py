@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
-from mamlkit.patches import strided_convolution
+from mamlkit.engines.conv4.strided import strided_convolution
 
 GROUPS, POINTS = 2, 3
 

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from mamlkit.arguments import describe, expect_at_least
 from mamlkit.tasks import TaskBatch
-from mamlkit.validation import describe, expect_at_least
 
 __all__ = ["ImageClasses", "ImageTasks"]
 

@@ -4,7 +4,7 @@
 costs less than a convolution of a few small images loses; and the rows are kept: they serve four of the nine products that an
 inner step and its derivative need. (With a stride of 1 a pixel is copied nine times, and a convolution is as fast.)
 
-The three operations are those of ``convolution`` in ``fused_block``, closed under differentiation for the same reason,
+The three operations are those of ``convolution`` in ``block``, closed under differentiation for the same reason,
 ``<g, conv(x, w)> = <to_input(g, w), x> = <to_kernel(g, x), w>``; with R the rows, W the kernels and G the gradients as matrices
 
     conv = R W^T,        to_kernel = G^T R,

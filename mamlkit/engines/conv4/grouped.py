@@ -3,8 +3,8 @@
 Each task has weights of its own after the first inner step, so a layer is a different function for every task. A convolution with
 as many groups as tasks is exactly that: task t's images are the channels ``t * channels`` to ``(t + 1) * channels`` of one wide
 image, and group t meets them with task t's kernels. Batch norm and the rest act on each channel alone, so they need no change.
-What it saves is calls: on a few small images a call costs more than its arithmetic. Blocks are those of ``fused_block``, and
-convolutions with a stride those of ``patches``.
+What it saves is calls: on a few small images a call costs more than its arithmetic. Blocks are those of ``block``, and
+convolutions with a stride those of ``strided``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mamlkit.first_block import first_block
+from mamlkit.engines.conv4.block import convolution, norm_activate
+from mamlkit.engines.conv4.first_block import first_block
+from mamlkit.engines.conv4.strided import strided_convolution
 from mamlkit.functional import Parameters
-from mamlkit.fused_block import convolution, norm_activate
 from mamlkit.inner_loop import InnerLoop, Loss
-from mamlkit.patches import strided_convolution
 from mamlkit.task_groups import Queries, TaskGroup
 from mamlkit.tasks import TaskBatch
 

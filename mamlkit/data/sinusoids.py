@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mamlkit.arguments import expect_at_least
 from mamlkit.tasks import TaskBatch
-from mamlkit.validation import expect_at_least
 
 __all__ = ["Sinusoids", "sinusoid"]
 

@@ -27,9 +27,9 @@ from PIL import Image, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from mamlkit.cache import Cached, cached
-from mamlkit.episodes import ImageClasses, ImageTasks
-from mamlkit.validation import expect_at_least, expect_one_of
+from mamlkit.arguments import expect_at_least, expect_one_of
+from mamlkit.data.cache import Cached, cached
+from mamlkit.data.episodes import ImageClasses, ImageTasks
 
 __all__ = ["SCRIPTS", "glyphs"]
 

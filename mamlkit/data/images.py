@@ -16,8 +16,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mamlkit.episodes import ImageClasses, ImageTasks
-from mamlkit.validation import describe, expect_at_least, expect_one_of, expect_rate
+from mamlkit.arguments import describe, expect_at_least, expect_one_of, expect_rate
+from mamlkit.data.episodes import ImageClasses, ImageTasks
 
 __all__ = ["image_arrays", "image_folder"]
 

@@ -27,9 +27,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mamlkit.cache import Cached, cache_folder, cached
-from mamlkit.episodes import ImageClasses, ImageTasks
-from mamlkit.validation import expect_at_least, expect_one_of
+from mamlkit.arguments import expect_at_least, expect_one_of
+from mamlkit.data.cache import Cached, cache_folder, cached
+from mamlkit.data.episodes import ImageClasses, ImageTasks
 
 __all__ = ["omniglot"]
 

@@ -1,0 +1,1 @@
+"""How the meta-gradient is computed where the plain way is too slow or too large. ``README.md`` says what is where."""
