@@ -1,12 +1,13 @@
 """mamlkit: MAML and MAML++, full second order, small enough to read.
 
-Read the modules in this order: tasks, sinusoids, models, functional, step_sizes, inner_loop, task_groups, outer_loss,
-meta_gradient, batch_norm, learners, model_agnostic, evaluation, training, checkpoint, plots.
+MAML itself is one screen, the loop in ``meta_gradient.TaskByTask`` over the step in ``inner_loop.inner_step``. MAML++ is the
+same with other parts, ``algorithms.maml_plus_plus``. ``README.md`` in this folder says what to read, and in which order.
 """
 
 from mamlkit import checking, plots, widgets
 from mamlkit._moved import keep_old_addresses
 from mamlkit._version import __version__
+from mamlkit.algorithms import anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
 from mamlkit.batch_norm import PerStepBatchNorm
 from mamlkit.data.episodes import ImageClasses, ImageTasks
 from mamlkit.data.glyphs import glyphs
@@ -16,7 +17,7 @@ from mamlkit.data.sinusoids import Sinusoids, sinusoid
 from mamlkit.evaluation import Evaluation, Interval, evaluate, evaluate_ensemble, interval
 from mamlkit.functional import parameters_of
 from mamlkit.inner_loop import adapt
-from mamlkit.learners import Learner, anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
+from mamlkit.learners import Learner
 from mamlkit.model_agnostic import ModelAgnosticMetaLearning, evaluate_maml, train_maml
 from mamlkit.models import conv4, mlp
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-__all__ = ["MOVED", "keep_old_addresses"]
+__all__ = ["MOVED", "NAMES", "keep_old_addresses"]
 
 MOVED = {
     "adjoint": "engines.adjoint",
@@ -22,6 +22,7 @@ MOVED = {
     "sinusoids": "data.sinusoids",
     "validation": "arguments",
 }
+NAMES = {"learners": "algorithms", "meta_gradient": "engines"}  # what the second exports was in the first
 
 
 def keep_old_addresses() -> None:
@@ -31,3 +32,6 @@ def keep_old_addresses() -> None:
         module = importlib.import_module(f"mamlkit.{new}")
         sys.modules[f"mamlkit.{old}"] = module
         vars(package).setdefault(old, module)
+    for old, new in NAMES.items():
+        module = importlib.import_module(f"mamlkit.{new}")
+        vars(sys.modules[f"mamlkit.{old}"]).update({name: getattr(module, name) for name in module.__all__})

@@ -90,7 +90,7 @@ class InnerLoop:
 
         return objective
 
-    def query_outputs(self, parameters: Parameters, x: Tensor, step: int) -> Tensor:
+    def answers(self, parameters: Parameters, x: Tensor, step: int) -> Tensor:
         """Outputs for query inputs with parameters that ``step`` inner steps made; the pass belongs to the last of these."""
         return self.query_forward(parameters, x, max(step - 1, 0))
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mamlkit.algorithms import maml, maml_plus_plus
 from mamlkit.checking._cases import attempt_with_copies, expect, judge, normal
 from mamlkit.checking._report import attempt, correct, not_attempted, wrong
 from mamlkit.data.sinusoids import Sinusoids
-from mamlkit.learners import Learner, maml, maml_plus_plus
+from mamlkit.learners import Learner
 from mamlkit.models import conv4, mlp
 from mamlkit.step_sizes import FixedStepSize
 from mamlkit.tasks import TaskBatch, TaskStream

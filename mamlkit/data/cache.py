@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from mamlkit._files import write_tensors
 
 __all__ = ["Cached", "cache_folder", "cached"]
 
@@ -80,20 +80,11 @@ def _read(path: Path) -> Cached | None:
 
 
 def _write(path: Path, content: Cached) -> None:
-    """All or nothing: the file is written beside its place and then moved there."""
     notes = json.dumps(content.notes)
     header = {"notes": notes, "checksum": str(_checksum(content.tensors, notes))}
-    temporary = None
-    try:
+    with contextlib.suppress(OSError, SafetensorError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-        os.close(handle)
-        save_file(content.tensors, temporary, header)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError):
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        write_tensors(path, content.tensors, header)
 
 
 def _checksum(tensors: dict[str, Tensor], notes: str) -> int:

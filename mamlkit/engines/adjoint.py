@@ -20,52 +20,52 @@ arXiv:2505.00793) walks the same way with forward mode over reverse mode.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from mamlkit.functional import Parameters
 from mamlkit.inner_loop import InnerLoop, Order, inner_step
-from mamlkit.task_groups import Grouping, TaskGroup
-from mamlkit.tasks import TaskBatch
+from mamlkit.meta_gradient import Engine, MetaStep
+from mamlkit.task_groups import TaskGroup, one_by_one
 
-__all__ = ["Adjoint"]
+__all__ = ["Adjoint", "Recomputed"]
 
 
-class Adjoint:
-    """An engine, see ``mamlkit.meta_gradient.Engine``.
+class Adjoint(Engine):
+    """The recursion, for engines that say how they take the tasks.
 
-    Args:
-        grouping: how tasks are taken.
+    Attributes:
         keep: whether the graphs of all K inner steps of a group are kept, or computed again.
     """
 
-    def __init__(self, grouping: Grouping, *, keep: bool) -> None:
-        self.grouping, self.keep = grouping, keep
+    keep: ClassVar[bool]
 
-    def __call__(
-        self,
-        inner: InnerLoop,
-        parameters: Parameters,
-        tasks: TaskBatch,
-        weights: Tensor,
-        meta_parameters: Sequence[Tensor],
-        first_task: int = 0,
-    ) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, step: MetaStep) -> tuple[Tensor, list[Tensor]]:
         """See ``Engine``."""
+        parameters, tasks = step.parameters, step.tasks
         thetas = {id(value) for value in parameters.values()}
-        others = [parameter for parameter in meta_parameters if id(parameter) not in thetas]
-        found = {id(parameter): torch.zeros_like(parameter) for parameter in meta_parameters}
-        total = torch.zeros((), dtype=tasks.query_x.dtype, device=tasks.query_x.device)  # ()
-        shares = [0.0, *(weights / tasks.num_tasks).tolist()]
-        for group in self.grouping(inner, parameters, tasks, first_task):
-            walk = _Walk(inner, group, shares, others, keep=self.keep)
+        others = [parameter for parameter in step.meta_parameters if id(parameter) not in thetas]
+        found = {id(parameter): torch.zeros_like(parameter) for parameter in step.meta_parameters}
+        total = step.zero()
+        shares = [0.0, *(step.weights / tasks.num_tasks).tolist()]
+        for group in self.groups(step.inner, parameters, tasks, step.first_task):
+            walk = _Walk(step.inner, group, shares, others, keep=self.keep)
             total += walk.forward()
             for name, gradient in group.summed(walk.back()).items():
                 found[id(parameters[name])] += gradient
             for parameter, gradient in zip(others, walk.for_others, strict=True):
                 found[id(parameter)] += gradient
-        return total, [found[id(parameter)] for parameter in meta_parameters]
+        return total, [found[id(parameter)] for parameter in step.meta_parameters]
+
+
+class Recomputed(Adjoint):
+    """One task at a time, of which only the path is kept: memory hardly grows with the number of inner steps."""
+
+    name = "recomputed"
+    groups = staticmethod(one_by_one)
+    keep = False
 
 
 class _Walk:
@@ -120,18 +120,15 @@ class _Walk:
         losses: list[Tensor] = []
         if not share:
             self.slopes.append(None)
-            if self.inner.collects_every_step:
-                with torch.no_grad():
-                    for queries in self.group.queries:
-                        queries.outputs(queries.of(point), step)
+            self.group.collect(point, step)
             return losses
         slope = {name: torch.empty_like(value) for name, value in point.items()}
-        for queries in self.group.queries:
-            leaves = _leaves(queries.of(point))
+        for piece in self.group.pieces:
+            leaves = _leaves(piece.of(point))
             with torch.enable_grad():
-                loss = share * queries.losses(queries.outputs(leaves, step)).sum()  # ()
+                loss = share * piece.loss(leaves, step)  # ()
             found = torch.autograd.grad(loss, [*leaves.values(), *self.others], materialize_grads=True)
-            for target, gradient in zip(queries.of(slope).values(), found, strict=False):
+            for target, gradient in zip(piece.of(slope).values(), found, strict=False):
                 target.copy_(gradient)
             self._collect(found[len(leaves) :])
             losses.append(loss.detach())

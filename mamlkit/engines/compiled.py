@@ -19,8 +19,9 @@ from torch.func import grad, grad_and_value
 
 from mamlkit.functional import Parameters
 from mamlkit.inner_loop import InnerLoop, moved
+from mamlkit.meta_gradient import AllAtOnce, MetaStep
 from mamlkit.step_sizes import Rates
-from mamlkit.task_groups import Grouping, TaskGroup, together
+from mamlkit.task_groups import TaskGroup, together
 from mamlkit.tasks import TaskBatch
 
 __all__ = ["Compiled"]
@@ -28,30 +29,26 @@ __all__ = ["Compiled"]
 _Step = Callable[..., Any]
 
 
-class Compiled:
-    """An engine, see ``mamlkit.meta_gradient.Engine``, for models that are safe under ``torch.func.vmap``.
+class Compiled(AllAtOnce):
+    """All tasks at once in a program of their own, for models that are safe under ``torch.func.vmap``.
+
+    The programs belong to one learner.
 
     Attributes:
         compile_seconds: what compiling has taken so far.
     """
 
+    name = "compiled"
+
     def __init__(self) -> None:
-        self.grouping: Grouping = together
         self.compile_seconds = 0.0
         self._programs: dict[Any, _Step] = {}
         self._works = True
 
-    def __call__(
-        self,
-        inner: InnerLoop,
-        parameters: Parameters,
-        tasks: TaskBatch,
-        weights: Tensor,
-        meta_parameters: Sequence[Tensor],
-        first_task: int = 0,
-    ) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, step: MetaStep) -> tuple[Tensor, list[Tensor]]:
         """See ``Engine``."""
-        rates = [dict(inner.step_sizes(step)) for step in range(inner.steps)]
+        inner, parameters, tasks, weights = step.inner, step.parameters, step.tasks, step.weights
+        rates = [dict(inner.step_sizes(k)) for k in range(inner.steps)]
         learned = [{name: rate for name, rate in here.items() if isinstance(rate, Tensor)} for here in rates]
         theta = {name: value.detach() for name, value in parameters.items()}
         alphas = [{name: rate.detach() for name, rate in here.items()} for here in learned]
@@ -60,7 +57,7 @@ class Compiled:
             (for_theta, for_alphas), loss = self._program(inner, rates, arguments, weights)(*arguments)
         ends = [*parameters.values(), *(rate for here in learned for rate in here.values())]
         shares = [*for_theta.values(), *(share for here in for_alphas for share in here.values())]
-        gradients = torch.autograd.grad(ends, list(meta_parameters), shares, materialize_grads=True)
+        gradients = torch.autograd.grad(ends, list(step.meta_parameters), shares, materialize_grads=True)
         return loss, list(gradients)
 
     def _program(self, inner: InnerLoop, rates: Sequence[Rates], arguments: Any, weights: Tensor) -> _Step:
@@ -104,9 +101,7 @@ def _meta_step(inner: InnerLoop, rates: Sequence[Rates], weighed: Sequence[bool]
         for step, count in enumerate(weighed):
             current = _inner_step(inner, group, current, {**rates[step], **alphas[step]}, step)
             if count:
-                for queries in group.queries:
-                    outputs = queries.outputs(queries.of(current), step + 1)
-                    total = total + weights[step] * queries.losses(outputs).sum()
+                total = total + weights[step] * group.query_loss(current, step + 1)
         return total / tasks.num_tasks
 
     return grad_and_value(meta_loss, argnums=(0, 1))

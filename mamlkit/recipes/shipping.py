@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mamlkit.checkpoint import write_atomically, write_tensors
+from mamlkit._files import write_atomically, write_tensors
 
 __all__ = ["save_record", "save_weights"]
 

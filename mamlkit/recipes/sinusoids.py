@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mamlkit._version import versions
+from mamlkit.algorithms import maml
 from mamlkit.data.sinusoids import Sinusoids
-from mamlkit.learners import maml
 from mamlkit.models import mlp
 from mamlkit.recipes.shipping import save_weights
 from mamlkit.tasks import TaskBatch, TaskStream

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 import mamlkit
-from mamlkit.__main__ import TEST_SEED, load_best
 from mamlkit.configuration import Configuration
 from mamlkit.recipes import ablation as recipe
+from mamlkit.runs import TEST_SEED, load_best
 from mamlkit.tasks import TaskStream
 
 SCHEMA = {

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 import mamlkit
 from mamlkit import TaskBatch
-from mamlkit.engines.conv4 import grouped
-from mamlkit.engines.conv4.grouped import conv4_together, each_task
+from mamlkit.engines.conv4 import Conv4AllAtOnce, grouped
+from mamlkit.task_groups import each_task
 
 VARIANTS = {  # of conv4, all of them float64
     "pool": {"image_size": 28},
@@ -62,9 +62,9 @@ def results(algorithm, variant, engine, **switches):
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("algorithm", ["maml", "maml++"])
 def test_agrees_with_one_task_after_the_other(algorithm, variant, pixels, monkeypatch):
-    monkeypatch.setattr(grouped, "PIXELS_TOGETHER", pixels)
+    monkeypatch.setattr(grouped, "PIXELS_A_CALL", pixels)
     learner, found = results(algorithm, variant, "auto")
-    assert learner.engine.grouping is conv4_together
+    assert type(learner.engine) is Conv4AllAtOnce
     _, truth = results(algorithm, variant, "task_by_task")
     assert len(found) == len(truth)
     for answer, value in zip(found, truth, strict=True):
@@ -74,7 +74,7 @@ def test_agrees_with_one_task_after_the_other(algorithm, variant, pixels, monkey
 @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"maml", "maml++"}))
 def test_every_algorithm_agrees(algorithm):
     learner, found = results(algorithm, "stride", "auto")
-    assert learner.engine.grouping is conv4_together
+    assert type(learner.engine) is Conv4AllAtOnce
     _, truth = results(algorithm, "stride", "task_by_task")
     assert len(found) == len(truth)
     for answer, value in zip(found, truth, strict=True):
@@ -123,20 +123,20 @@ ENGINES = ("auto", "task_by_task")
 
 def test_the_general_path_where_this_one_does_not_apply():
     def unroll(model=None, **switches):
-        return mamlkit.maml(model or network(), **switches).engine.grouping
+        return mamlkit.maml(model or network(), **switches).engine_name
 
-    assert unroll() is conv4_together
-    assert unroll(engine="all_at_once") is conv4_together
-    assert unroll(autocast=torch.bfloat16) is not conv4_together
-    assert unroll(mamlkit.conv4(3, dropout=0.1)) is not conv4_together
-    assert unroll(nn.Sequential(*network())) is not conv4_together
-    assert mamlkit.maml_plus_plus(network(), per_step_statistics=True).engine.grouping is not conv4_together
+    assert unroll() == Conv4AllAtOnce.name
+    assert unroll(engine="all_at_once") == Conv4AllAtOnce.name
+    assert unroll(autocast=torch.bfloat16) != Conv4AllAtOnce.name
+    assert unroll(mamlkit.conv4(3, dropout=0.1)) != Conv4AllAtOnce.name
+    assert unroll(nn.Sequential(*network())) != Conv4AllAtOnce.name
+    assert mamlkit.maml_plus_plus(network(), per_step_statistics=True).engine_name != Conv4AllAtOnce.name
     changed, hooked, replaced = network(), network(), network()
     changed.append(nn.ReLU())
     hooked[3].register_forward_hook(lambda *_: None)
     replaced[1] = nn.InstanceNorm2d(4, affine=True)
     for model in (changed, hooked, replaced):
-        assert unroll(model) is not conv4_together
+        assert unroll(model) != Conv4AllAtOnce.name
     with pytest.raises(ValueError, match="without batch norm"):
         unroll(hooked, engine="all_at_once")
 

@@ -22,11 +22,12 @@ API = runpy.run_path(str(ROOT / "book" / "_ext" / "api_reference.py"))
 def test_every_module_is_in_the_reference():
     pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "book" / "appendix" / "api").glob("*.md"))
     package = ROOT / "mamlkit"
-    modules = {path.stem for path in package.glob("*.py")} | {
-        path.parent.name for path in package.glob("*/__init__.py")
-    }
-    unlisted = {name for name in modules if f"automodule:: mamlkit.{name}\n" not in f"{pages}\n"}
-    assert unlisted <= {"__init__", "__main__", "_version", "bench", "recipes", "validation"}
+    paths = [*package.glob("*.py"), *package.glob("*/__init__.py")]
+    paths += [path for room in ("engines", "data") for path in (package / room).rglob("*.py")]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths}
+    unlisted = {name for name in modules if f"automodule:: {name}\n" not in f"{pages}\n"}
+    private = ("", ".__main__", "._files", "._moved", "._version", ".arguments", ".bench", ".recipes")
+    assert unlisted == {f"mamlkit{name}" for name in private}
 
 
 def test_every_record_is_on_the_page_of_results():

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import mamlkit
 from mamlkit import checkpoint
+from mamlkit._files import write_atomically
 
 
 def tensors():
@@ -150,12 +151,12 @@ def test_a_crash_while_writing_leaves_no_half(call, tmp_path, monkeypatch):
 
 def test_text_is_replaced_as_a_whole(tmp_path, monkeypatch):
     path = tmp_path / "curves.csv"
-    checkpoint.write_atomically(path, "old\n")
+    write_atomically(path, "old\n")
     assert path.stat().st_mode & 0o777 == 0o644
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError("full")))
         with pytest.raises(OSError, match="full"):
-            checkpoint.write_atomically(path, "new\n")
+            write_atomically(path, "new\n")
     assert path.read_text() == "old\n" and list(tmp_path.iterdir()) == [path]
 
 

@@ -11,9 +11,9 @@ from test_omniglot import REAL, needs_data
 from torch.nn import functional as F
 
 import mamlkit
-from mamlkit.__main__ import TEST_SEED
 from mamlkit.pretrained import pretrained_names, pretrained_record
 from mamlkit.recipes import sinusoids as recipe
+from mamlkit.runs import TEST_SEED
 from mamlkit.tasks import TaskStream
 
 SINUSOIDS = ("sinusoid-maml", "sinusoid-pretrained")

@@ -9,33 +9,76 @@ convolutions with a stride those of ``strided``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from mamlkit.engines.adjoint import Adjoint
 from mamlkit.engines.conv4.block import convolution, norm_activate
 from mamlkit.engines.conv4.first_block import first_block
 from mamlkit.engines.conv4.strided import strided_convolution
 from mamlkit.functional import Parameters
-from mamlkit.inner_loop import InnerLoop, Loss
-from mamlkit.task_groups import Queries, TaskGroup
+from mamlkit.inner_loop import InnerLoop
+from mamlkit.models import Conv4
+from mamlkit.task_groups import Queries, TaskGroup, each_task
 from mamlkit.tasks import TaskBatch
 
-__all__ = ["Conv4", "conv4_together", "each_task"]
+__all__ = ["CONV4_ENGINES", "Conv4AllAtOnce", "Conv4Recomputed", "ManyTasks", "conv4_groups", "knows"]
 
 # Pixels that go through one call, over all images of a few tasks: beyond this, calls no longer matter and the cache does.
-PIXELS_TOGETHER = 1 << 15
+PIXELS_A_CALL = 1 << 15
 GROUPS_WITHOUT_GRAPH = 4  # so many times more where no graph is kept, as in evaluation
 _LAYERS = (
     nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear,
 )  # fmt: skip
 
 
-class Conv4(nn.Sequential):
-    """A sequence of layers that also takes ``(tasks, points, *input)`` where its parameters have an axis for tasks in front.
+class Conv4AllAtOnce(Adjoint):
+    """The adjoint recursion over as many tasks of a ``conv4`` as pay together."""
+
+    name = "conv4_all_at_once"
+    keep = True
+
+    def groups(
+        self, inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_task: int = 0
+    ) -> Iterator[TaskGroup]:
+        """See ``conv4_groups``."""
+        return conv4_groups(inner, parameters, tasks)
+
+    def network(self, model: nn.Module) -> nn.Module:
+        """The same layers, ready for several tasks."""
+        return ManyTasks(OrderedDict(model.named_children()))
+
+
+class Conv4Recomputed(Conv4AllAtOnce):
+    """The same, with memory that hardly grows with the number of inner steps."""
+
+    name = "conv4_recomputed"
+    keep = False
+
+
+CONV4_ENGINES: dict[str, type[Conv4AllAtOnce]] = {"all_at_once": Conv4AllAtOnce, "recomputed": Conv4Recomputed}
+"""What two of ``mamlkit.engines.ENGINES`` are for ``conv4``."""
+
+
+def knows(model: nn.Module) -> bool:
+    """Whether a model is a ``conv4`` whose layers are still those that it was made with, and nothing is hooked in between."""
+    return (
+        type(model) is Conv4
+        and _parts(model) is not None
+        and not any(
+            hooks
+            for module in model.modules()
+            for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+        )
+    )
+
+
+class ManyTasks(nn.Sequential):
+    """The layers of a ``conv4`` as a network that also takes ``(tasks, points, *input)``, with parameters that have that axis.
 
     Parameters without that axis are shared by all tasks.
     """
@@ -45,14 +88,6 @@ class Conv4(nn.Sequential):
         if x.ndim == 5 and (parts := _parts(self)) and all(_uses_the_batch(block.norm) for block in parts.blocks):
             return _forward(parts, x)
         return super().forward(x)
-
-    def runs_together(self) -> bool:
-        """Whether the layers are still those that ``conv4`` made, and nothing is hooked in between."""
-        return _parts(self) is not None and not any(
-            hooks
-            for module in self.modules()
-            for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
-        )
 
 
 class _Block(NamedTuple):
@@ -137,18 +172,15 @@ def _forward(parts: _Parts, x: Tensor) -> Tensor:
     return outputs + (bias[:, None] if bias.ndim == 2 else bias)
 
 
-def conv4_together(
-    inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_task: int = 0
-) -> Iterator[TaskGroup]:
-    """Groups of as many tasks as pay together, for a ``Conv4`` whose batch norm takes the statistics of the batch.
+def conv4_groups(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> Iterator[TaskGroup]:
+    """Groups of as many tasks as pay together, for a ``conv4`` whose batch norm takes the statistics of the batch.
 
     Args:
-        inner: how a task is adapted; its forwards call a ``Conv4`` without dropout.
+        inner: how a task is adapted; its forwards call ``ManyTasks`` without dropout.
         parameters: where every task starts, by name.
         tasks: the batch.
-        first_task: not looked at, as nothing is drawn.
     """
-    size = _together(tasks.support_x, inner)
+    size = _tasks_a_call(tasks.support_x, inner)
     for first in range(0, tasks.num_tasks, size):
         yield _group(inner, parameters, tasks.select(slice(first, first + size)))
 
@@ -163,14 +195,14 @@ def _group(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> TaskGr
         _, _, x, y = tasks.select(piece)
         return Queries(
             tasks=piece,
-            outputs=lambda current, step: inner.query_outputs(current, x, step),  # (tasks, query, ways)
+            outputs=lambda current, step: inner.answers(current, x, step),  # (tasks, query, ways)
             losses=lambda outputs: losses(outputs, y),
         )
 
-    size = _together(tasks.query_x, inner)
+    size = _tasks_a_call(tasks.query_x, inner)
     pieces = [queries(slice(first, first + size)) for first in range(0, tasks.num_tasks, size)]
     copies = {name: _copies(value, tasks.num_tasks) for name, value in parameters.items()}
-    return TaskGroup(copies, support_loss, pieces)
+    return TaskGroup(inner, copies, support_loss, pieces)
 
 
 def _copies(parameter: Tensor, tasks: int) -> Tensor:
@@ -181,25 +213,7 @@ def _copies(parameter: Tensor, tasks: int) -> Tensor:
     return copies
 
 
-def _together(x: Tensor, inner: InnerLoop) -> int:
+def _tasks_a_call(x: Tensor, inner: InnerLoop) -> int:
     """How many of these tasks ``(tasks, points, channels, height, width)`` go through one call."""
-    pixels = PIXELS_TOGETHER * (GROUPS_WITHOUT_GRAPH if inner.order == 0 else 1)
+    pixels = PIXELS_A_CALL * (GROUPS_WITHOUT_GRAPH if inner.order == 0 else 1)
     return max(1, pixels // (x.shape[1] * x.shape[3] * x.shape[4]))
-
-
-def each_task(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of each task, ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
-
-    def one_after_the_other(outputs: Tensor, targets: Tensor) -> Tensor:
-        return torch.stack([loss(out, y) for out, y in zip(outputs, targets, strict=True)])
-
-    def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-        if labels.dtype != torch.int64:  # probabilities, or a mistake that the loss names
-            return one_after_the_other(outputs, labels)
-        with torch.no_grad():
-            loss(outputs[0], labels[0])  # looks at shapes and types
-        counts = labels != -100  # as in torch: points with this label are left out
-        chosen = outputs.log_softmax(-1).gather(-1, labels.where(counts, 0)[..., None])[..., 0]  # (tasks, points)
-        return -(chosen * counts).sum(1) / counts.sum(1)
-
-    return cross_entropy if getattr(loss, "__wrapped__", loss) is F.cross_entropy else one_after_the_other
