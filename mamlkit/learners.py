@@ -74,7 +74,11 @@ class Learner(nn.Module):
             steps of a task and are scaled; query points and evaluation see no dropout.
         seed: of the dropout masks.
         autocast: lower precision for the model, for instance ``torch.bfloat16``; losses and updates stay as they are.
-        engine: ``"auto"``, or a name in ``mamlkit.engines.ENGINES``; ``print(learner)`` says which was taken.
+        engine: ``"auto"``, or a name in ``mamlkit.engines.ENGINES``; ``print(learner)`` says which was taken. All give the
+            same numbers: in float64 to one part in 10^8, and in float32 no engine is further from float64 than about twice the
+            plain loop is in a forward pass, a gradient and a Hessian-vector product (``make bench`` measures it). Where such an
+            error crosses a kink of ReLU or max-pool, the meta-gradient of one batch can be off by far more, with every engine
+            and with the plain loop.
 
     Raises:
         TypeError, ValueError: naming what was expected and what came.

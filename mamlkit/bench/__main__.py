@@ -4,8 +4,8 @@
 
 Gradients come first: every implementation must give those of the plain loop, in float64 to one part in 10^8, or nothing is
 timed. Then the implementations take turns in one process, so that a machine that drifts slows all of them, and a ratio is the
-median of the ratios of each turn. Peak memory is that of a fresh process which takes one meta-step. Libraries that are not
-installed are left out.
+median of the ratios of each turn. Beside it stands the error of the meta-gradient in float32 (see ``precision``). Peak memory is
+that of a fresh process which takes one meta-step. Libraries that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from mamlkit._files import write_atomically
 from mamlkit.algorithms import maml
 from mamlkit.bench.implementations import MODES, Plain, implementations_for, learner_of, make
+from mamlkit.bench.precision import column, measure_float32
 from mamlkit.bench.workloads import WORKLOADS, Workload
 from mamlkit.data.glyphs import glyphs
 from mamlkit.evaluation import evaluate
@@ -174,6 +175,7 @@ def measure(names: Sequence[str], rounds: int, device: str, memory: bool) -> lis
                     )
             steps = {i: make(i, WORKLOADS[name], mode, torch.float32, device) for i in chosen}
             times = take_turns(steps, 5 * rounds if name in ("W1", "W5") else rounds, device)
+            errors = column(name, mode, chosen, device)
             for implementation, taken in times.items():
                 row: dict[str, Any] = {
                     "workload": name,
@@ -182,7 +184,7 @@ def measure(names: Sequence[str], rounds: int, device: str, memory: bool) -> lis
                     "inner_steps": 5,
                 }
                 peak = peak_mb(name, mode, implementation, 5, device)["peak_mb"] if memory else None
-                rows.append(row | taken | {"peak_mb": peak})
+                rows.append(row | taken | {"float32_error": errors[implementation], "peak_mb": peak})
                 print_row(rows[-1])
     return rows
 
@@ -209,8 +211,9 @@ def measure_inner_steps(device: str) -> list[dict[str, Any]]:
 def print_row(row: Mapping[str, Any]) -> None:
     """A line of the table."""
     memory = f"{row['peak_mb']:8.0f} MB" if row.get("peak_mb") else ""
+    error = f"error {row['float32_error']:7.1e}" if "float32_error" in row else ""
     where = f"{row['workload']:16} {row['mode']:10} K={row['inner_steps']:<3} {row['implementation']:17}"
-    print(f"{where} {row['ms']:10.1f} ms  ratio {row['ratio_to_loop']:6.3f} {memory}", flush=True)
+    print(f"{where} {row['ms']:10.1f} ms  ratio {row['ratio_to_loop']:6.3f} {error} {memory}", flush=True)
 
 
 def describe_machine(device: str) -> dict[str, Any]:
@@ -263,6 +266,7 @@ def main() -> None:
         rows += (evaluated := measure_evaluation(options.device))
         for row in evaluated:
             print_row(row)
+        record["float32"] = measure_float32()
         record["loading"], record["precision"] = measure_loading(), measure_precision(options.device)
         print(record["loading"], record["precision"])
     if options.out is not None:

@@ -109,7 +109,7 @@ def main() -> None:
         parser.error(f"expected --out to be an existing folder, got {options.out}")
     runs = list(itertools.product(range(options.seeds), (None, *FIXED_RATES)))
     constants = (itertools.repeat(options.outer_steps), itertools.repeat(options.held_out_tasks))
-    glyphs()  # drawn once, before processes share them
+    glyphs()  # loaded once, before processes share them
     if options.processes == 1:
         rows = list(map(train, *zip(*runs, strict=True), *constants))
     else:  # a run does not depend on which process makes it

@@ -158,6 +158,8 @@ def test_text_is_replaced_as_a_whole(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="full"):
             write_atomically(path, "new\n")
     assert path.read_text() == "old\n" and list(tmp_path.iterdir()) == [path]
+    write_atomically(path, b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
 
 
 def test_only_its_own_names_count(tmp_path):

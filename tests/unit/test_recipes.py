@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import sys
+from importlib.resources import files
 
+import numpy as np
 import oracles
 import pytest
 import torch
@@ -13,6 +16,7 @@ from safetensors.torch import load_file
 
 import mamlkit
 from mamlkit.pretrained import pretrained_names, pretrained_record
+from mamlkit.recipes import glyph_drawings
 from mamlkit.recipes import glyphs as glyph_recipe
 from mamlkit.recipes import sinusoids as recipe
 
@@ -118,3 +122,44 @@ def test_the_recorded_command_of_the_glyph_weights(monkeypatch, tmp_path):
     monkeypatch.setattr(glyph_recipe, "train", pretend)
     glyph_recipe.main()
     assert seen == [(record["outer_steps"], record["seed"])]
+
+
+def test_the_drawings_come_out_the_same_twice_with_their_record(monkeypatch, tmp_path):
+    monkeypatch.setattr(glyph_drawings, "SCRIPTS", {"train": ("Hebrew",), "validation": (), "test": ("Lao",)})
+    for name, seed in (("first", "7"), ("again", "7"), ("other", "8")):
+        monkeypatch.setattr(sys, "argv", ["glyph_drawings", "--out", str(tmp_path / f"{name}.npz"), "--seed", seed])
+        glyph_drawings.main()
+    first, again, other = ((tmp_path / f"{name}.npz").read_bytes() for name in ("first", "again", "other"))
+    assert first == again != other
+    record = json.loads((tmp_path / "first.json").read_text(encoding="utf-8"))
+    assert record["seed"] == 7 and record["sha256"] == hashlib.sha256(first).hexdigest()
+    with np.load(tmp_path / "first.npz", allow_pickle=False) as arrays:
+        images, names, groups = arrays["images"], arrays["names"], arrays["groups"]
+    assert images.shape == (record["classes"], record["drawings"], 1, record["size"], record["size"])
+    assert images.dtype == np.uint8 and len(names) == len(groups) == len(images)
+    assert record["images_sha256"] == hashlib.sha256(images.tobytes()).hexdigest()
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_the_recorded_command_of_the_drawings(monkeypatch, tmp_path):
+    record = json.loads((files("mamlkit") / "data" / "glyphs.json").read_text(encoding="utf-8"))
+    program, _, module, *arguments = shlex.split(record["command"])
+    assert (program, module) == ("python", glyph_drawings.__name__)
+    where = arguments.index("--out") + 1
+    assert arguments[where] == "mamlkit/data/glyphs.npz"
+    arguments[where] = str(tmp_path / "glyphs.npz")
+    seen, draw = [], glyph_drawings.draw_all
+    monkeypatch.setattr(sys, "argv", ["glyph_drawings", *arguments])
+    monkeypatch.setattr(glyph_drawings, "SCRIPTS", {"train": ("Hebrew",), "validation": (), "test": ()})
+    monkeypatch.setattr(glyph_drawings, "draw_all", lambda seed: seen.append(seed) or draw(seed))
+    glyph_drawings.main()
+    assert seen == [record["seed"]]
+
+
+@pytest.mark.parametrize("out", ["nowhere/glyphs.npz", "glyphs.png", "."])
+def test_drawings_go_to_a_file_in_a_folder_that_exists(monkeypatch, tmp_path, capsys, out):
+    monkeypatch.setattr(sys, "argv", ["glyph_drawings", "--out", str(tmp_path / out)])
+    with pytest.raises(SystemExit) as stopped:
+        glyph_drawings.main()
+    assert stopped.value.code == 2
+    assert "expected --out to be a file FILE.npz in an existing folder" in capsys.readouterr().err
