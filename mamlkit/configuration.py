@@ -138,8 +138,7 @@ class Configuration:
         queries = o.queries if split == "train" else o.test_queries
         if o.data == "sinusoids":
             return Sinusoids(o.shots, queries)
-        shape: dict[str, Any] = {"ways": o.ways, "shots": o.shots, "queries": queries}
-        shape["rotations"] = o.rotations and split == "train"
+        shape: dict[str, Any] = {"ways": o.ways, "shots": o.shots, "queries": queries, "rotations": o.rotations}
         if o.data == "glyphs":
             return glyphs(split, **shape)
         if o.data == "omniglot":

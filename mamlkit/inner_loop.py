@@ -112,7 +112,8 @@ def descend(
     """
     trajectory = [parameters]
     for step in range(steps):
-        trajectory.append(inner_step(objective, trajectory[-1], step_sizes(step), step, order))
+        rates = step_sizes(step)  # MAML: alpha; MAML++: learned, for each tensor and step
+        trajectory.append(inner_step(objective, trajectory[-1], rates, step, order))
     return trajectory
 
 

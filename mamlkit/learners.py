@@ -145,7 +145,7 @@ class Learner(nn.Module):
     @property
     def current_order(self) -> Order:
         """The order of derivative in this epoch."""
-        return 1 if self.order == 2 and self.epoch < self.first_order_epochs else self.order
+        return 1 if self.order == 2 and self.epoch < self.first_order_epochs else self.order  # MAML++: annealed
 
     def extra_repr(self) -> str:
         """Shown by ``print``: with the engine that was chosen."""
@@ -211,7 +211,7 @@ class Learner(nn.Module):
         if not torch.is_grad_enabled():
             raise RuntimeError("expected gradients to be switched on, got meta_backward under torch.no_grad()")
         inner, theta, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
-        weights = self.outer_loss.weights(self.inner_steps, self.epoch)
+        weights = self.outer_loss.weights(self.inner_steps, self.epoch)  # MAML: 0, ..., 0, 1; MAML++: of each step
         try:
             loss, gradients = self.engine(MetaStep(inner, theta, tasks, weights, list(learned.values()), first_task))
         except (IndexError, RuntimeError):
@@ -311,6 +311,6 @@ class Learner(nn.Module):
             if self.batch_norm is None:
                 return network(parameters, x)
             rows = self.batch_norm.weights(step) | (self.batch_norm.statistics(step) if judges else {})
-            return network({**parameters, **rows}, x)
+            return network({**parameters, **rows}, x)  # MAML++: with the batch norm of this step
 
         return forward

@@ -6,8 +6,8 @@ steps, of the mean over tasks:
 
     meta-loss = 1/T sum_t sum_k w_k L_query,t(theta_t^(k)),        w = (0, ..., 0, 1) in MAML.
 
-One step, theta^(k+1) = theta^(k) - alpha dL_support/dtheta^(k), is ``inner_step`` in ``inner_loop``. Lines marked ``# MAML++``
-are those that MAML does not need. The other parts of MAML++ come in with ``inner`` (its step sizes, its batch norm) and with the
+One step, theta^(k+1) = theta^(k) - alpha dL_support/dtheta^(k), is ``inner_step`` in ``inner_loop``. Comments that name
+MAML++ say where it and MAML part. The other parts of MAML++ come in with ``inner`` (its step sizes, its batch norm) and with the
 meta-parameters, to which they add their own: see ``maml_plus_plus`` in ``algorithms``.
 
 An *engine* is a way to compute this. All engines give the same numbers; they differ in time and memory only. The two here take
@@ -95,7 +95,7 @@ class TaskByTask(Engine):
             path = group.adapt()  # theta^(0), ..., theta^(K)
             losses = []
             for k, weight in enumerate(step.weights.tolist(), start=1):
-                if weight:  # MAML++: of the loss after every step; MAML: 1, after step K alone
+                if weight:  # MAML: after step K alone; MAML++: after every step
                     losses.append(weight * group.query_loss(path[k], k))
                 else:
                     group.collect(path[k], k)  # MAML++: batch statistics of each step

@@ -16,7 +16,7 @@ from torch import Tensor
 from mamlkit.arguments import describe, expect_at_least
 from mamlkit.tasks import TaskBatch
 
-__all__ = ["ImageClasses", "ImageTasks"]
+__all__ = ["ImageClasses", "ImageTasks", "turned"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,3 +212,8 @@ class ImageTasks:
                 x[here] = x[here].rot90(turn, (-2, -1))
         y = torch.arange(self.ways, device=x.device).repeat_interleave(index.shape[2])  # (ways * images,)
         return x.float().div_(255).unflatten(0, (len(index), -1)), y.repeat(len(index), 1)
+
+
+def turned(rotations: bool, split: str) -> bool:
+    """Whether the classes of a split are turned: where that is asked for, and in training alone."""
+    return rotations and split == "train"

@@ -24,7 +24,7 @@ import torch
 
 from mamlkit.arguments import expect_at_least, expect_one_of
 from mamlkit.data.cache import cached
-from mamlkit.data.episodes import ImageClasses, ImageTasks
+from mamlkit.data.episodes import ImageClasses, ImageTasks, turned
 
 __all__ = ["SCRIPTS", "glyphs"]
 
@@ -67,7 +67,7 @@ def glyphs(
     expect_one_of("split", split, tuple(SCRIPTS))
     classes = _all_glyphs(expect_at_least("seed", seed, 0))
     chosen = [number for number, script in enumerate(classes.groups) if script in SCRIPTS[split]]
-    rotations = rotations and split == "train"
+    rotations = turned(rotations, split)
     return ImageTasks(classes.select(chosen), ways=ways, shots=shots, queries=queries, rotations=rotations)
 
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mamlkit.arguments import describe, expect_at_least, expect_one_of, expect_rate
-from mamlkit.data.episodes import ImageClasses, ImageTasks
+from mamlkit.data.episodes import ImageClasses, ImageTasks, turned
 
 __all__ = ["image_arrays", "image_folder"]
 
@@ -161,7 +161,7 @@ def _tasks(
     rotations: bool,
 ) -> ImageTasks:
     classes = ImageClasses.of([255 - tensor for tensor in images] if invert else images, names)
-    rotations = rotations and split == "train"
+    rotations = turned(rotations, split)
     if expect_at_least("ways", ways, 2) > len(names) * (4 if rotations else 1):
         raise ValueError(
             f"expected ways to be at most the {len(names)} classes of split {split!r}, got ways={ways}; "

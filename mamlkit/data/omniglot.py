@@ -29,7 +29,7 @@ from PIL import Image
 
 from mamlkit.arguments import expect_at_least, expect_one_of
 from mamlkit.data.cache import Cached, cache_folder, cached
-from mamlkit.data.episodes import ImageClasses, ImageTasks
+from mamlkit.data.episodes import ImageClasses, ImageTasks, turned
 
 __all__ = ["omniglot"]
 
@@ -102,7 +102,7 @@ def omniglot(
         order = torch.randperm(len(alphabets), generator=generator).tolist()
         held_out = {alphabets[number] for number in order[:_VALIDATION_ALPHABETS]}
         chosen = [i for i, alphabet in enumerate(classes.groups) if (alphabet in held_out) == (split == "validation")]
-    rotations = rotations and split == "train"
+    rotations = turned(rotations, split)
     return ImageTasks(classes.select(chosen), ways=ways, shots=shots, queries=queries, rotations=rotations)
 
 

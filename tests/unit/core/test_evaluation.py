@@ -8,7 +8,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from engines import ENGINES
+from engine_names import ENGINES
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -61,7 +61,7 @@ def test_a_wrong_folder_is_named_before_anything_is_measured(tmp_path):
 
 
 def test_the_record_holds_every_workload():
-    record = json.loads((Path(__file__).parents[2] / "book" / "results" / "bench.json").read_text(encoding="utf-8"))
+    record = json.loads((Path(__file__).parents[3] / "book" / "results" / "bench.json").read_text(encoding="utf-8"))
     assert {"processor", "cores", "threads", "simd", "torch", "python"} == record["machine"].keys()
     ratios = {}
     for row in record["rows"]:

@@ -221,3 +221,7 @@ def test_print_says_which_engine_was_taken():
     assert "engine='all_at_once'" in str(mamlkit.maml(mamlkit.mlp(seed=0), loss=F.mse_loss))
     assert "engine='task_by_task'" in str(mamlkit.maml(nn.Sequential(nn.Linear(1, 2), nn.BatchNorm1d(2))))
     assert "engine='recomputed'" in str(mamlkit.maml(mamlkit.mlp(seed=0), loss=F.mse_loss, engine="recomputed"))
+    network = mamlkit.conv4(2, image_size=16, filters=4, seed=0)
+    assert "engine='conv4_all_at_once'" in str(mamlkit.maml(network))
+    assert "engine='conv4_recomputed'" in str(mamlkit.maml(network, engine="recomputed"))
+    assert "engine='task_by_task'" in str(mamlkit.maml(network, engine="task_by_task"))

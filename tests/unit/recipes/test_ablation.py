@@ -46,7 +46,7 @@ SCHEMA = {
     "commit": (str, type(None)),
 }
 TINY = ["--epochs=2", "--steps-per-epoch=1", "--meta-batch=1", "--filters=4", "--validation-tasks=2", "--test-tasks=4"]
-FILES = sorted((Path(__file__).parents[2] / "book" / "results").glob("*/*.json"))
+FILES = sorted((Path(__file__).parents[3] / "book" / "results").glob("*/*.json"))
 
 
 def expect_schema(record, file=None):
@@ -97,7 +97,7 @@ def test_a_shipped_record_fulfils_the_schema(path):
 
 @pytest.mark.parametrize("data", sorted({path.parent.name for path in FILES}))
 def test_what_the_package_ships_is_what_was_recorded(data):
-    folder = Path(__file__).parents[2] / "book" / "results" / data
+    folder = Path(__file__).parents[3] / "book" / "results" / data
     assert mamlkit.recorded(data) == json.loads(json.dumps(recipe.collect(folder, data)))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from engines import ENGINES
+from engine_names import ENGINES
 from torch import nn
 from torch.nn import functional as F
 

@@ -16,7 +16,7 @@ from PIL import Image
 from mamlkit.data.omniglot import omniglot
 
 module = importlib.import_module("mamlkit.data.omniglot")
-BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data"
+BESIDE = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 
 def real_data():

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import mamlkit
+from mamlkit.algorithms import ALGORITHMS
 from mamlkit.configuration import Configuration, LearnerOptions, NetworkOptions, TaskOptions, parameter_count
 from mamlkit.training import TrainingOptions
 
@@ -49,8 +50,30 @@ def test_a_record_that_does_not_fit_is_refused(change):
         Configuration.from_json(values)
 
 
+def test_an_algorithm_gets_the_options_that_its_signature_names(monkeypatch):
+    """Under a name that the command line offered when mamlkit was imported; a line of one's own adds another."""
+
+    def biases(model, *, inner_steps, inner_lr, loss, first_order_epochs, **switches):
+        names = [name for name, _ in model.named_parameters() if name.endswith("bias")]
+        return mamlkit.Learner(
+            model,
+            loss=loss,
+            inner_steps=inner_steps,
+            step_sizes=mamlkit.FixedStepSize(names, inner_lr),
+            first_order_epochs=first_order_epochs,
+            **switches,
+        )
+
+    monkeypatch.setitem(ALGORITHMS, "anil", biases)
+    learner = learner_for(learner="anil", inner_steps=2, first_order_epochs=3, bfloat16=True)
+    assert all(name.endswith("bias") for name in learner.step_sizes(0)) and learner.first_order_epochs == 3
+    system = mamlkit.ModelAgnosticMetaLearning(mamlkit.mlp(), algorithm="anil", first_order_epochs=0)
+    assert list(system.alpha) == ["0.bias", "2.bias", "4.bias"]
+
+
 def test_every_learner_by_name(same_rng):
     orders = {"maml": 2, "fomaml": 1, "reptile": 0, "anil": 2, "meta-sgd": 2, "maml++": 2}
+    assert orders.keys() == ALGORITHMS.keys()
     for name, order in orders.items():
         learner = learner_for(learner=name, inner_steps=3, inner_lr=0.07)
         assert learner.order == order and learner.inner_steps == 3

@@ -15,7 +15,7 @@ import pytest
 
 import mamlkit
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 API = runpy.run_path(str(ROOT / "book" / "_ext" / "api_reference.py"))
 
 

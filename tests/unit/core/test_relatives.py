@@ -6,7 +6,7 @@ import oracles
 import plain_learners
 import pytest
 import torch
-from engines import ENGINES
+from engine_names import ENGINES
 
 import mamlkit
 

@@ -11,7 +11,7 @@ import mamlkit
 from mamlkit.bench.implementations import MODES
 from mamlkit.bench.workloads import WORKLOADS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_five_lines(monkeypatch):

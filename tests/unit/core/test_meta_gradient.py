@@ -6,7 +6,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from engines import ENGINES
+from engine_names import ENGINES
 from torch import nn
 from torch.nn import functional as F
 
