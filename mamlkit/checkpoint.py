@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
+
+from mamlkit._files import write_atomically, write_tensors
 
 __all__ = [
     "latest_checkpoint",
@@ -24,8 +24,6 @@ __all__ = [
     "remove_checkpoint",
     "restore_optimiser",
     "save_checkpoint",
-    "write_atomically",
-    "write_tensors",
 ]
 
 
@@ -79,29 +77,6 @@ def remove_checkpoint(path: Path) -> None:
     path.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file, a text in UTF-8 or bytes, as a whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-        _replace(Path(name), path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Replace a file of tensors as a whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    try:
-        # Clones, because safetensors refuses tensors that share storage.
-        save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, name)
-        _replace(Path(name), path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state of an optimiser, split into its tensors and the rest."""
     state = optimiser.state_dict()
@@ -120,16 +95,6 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
-
-
-def _replace(temporary: Path, target: Path) -> None:
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # on the disk before the name points to it
-    finally:
-        os.close(descriptor)
-    temporary.chmod(0o644)  # temporary files are private
-    temporary.replace(target)
 
 
 def _checksum(path: Path) -> str:

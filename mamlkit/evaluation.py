@@ -10,14 +10,10 @@ from typing import Any
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
-from torch.func import vmap
 
-from mamlkit.batched_conv4 import each_task
+from mamlkit.arguments import expect_at_least
 from mamlkit.learners import Learner
-from mamlkit.meta_gradient import query_outputs
-from mamlkit.task_groups import together
 from mamlkit.tasks import TaskBatch
-from mamlkit.validation import expect_at_least
 
 __all__ = ["Evaluation", "Interval", "evaluate", "evaluate_ensemble", "interval"]
 
@@ -138,18 +134,9 @@ def evaluate_ensemble(
     losses, accuracies = [], []
     for first in range(0, tasks.num_tasks, chunk):
         part = tasks.select(slice(first, first + chunk))
-        outputs = [
-            query_outputs(learner.engine.grouping, learner.inner_loop(steps=steps), learner.initialisation(), part)
-            for learner in learners
-        ]
+        outputs = [learner.query_outputs(part, steps) for learner in learners]
         mean = torch.stack(outputs).mean(0) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
-        losses.append(torch.stack([_task_losses(learners[0], values, part.query_y) for values in mean]))
+        losses.append(torch.stack([learners[0].task_losses(values, part.query_y) for values in mean]))
         if not part.query_y.is_floating_point():
             accuracies.append((mean.argmax(-1) == part.query_y).double().mean(-1))  # (steps + 1, chunk)
     return Evaluation(torch.cat(losses, 1), torch.cat(accuracies, 1) if accuracies else None)
-
-
-def _task_losses(learner: Learner, outputs: Tensor, targets: Tensor) -> Tensor:
-    if learner.engine.grouping is together:  # the loss is known to run under vmap
-        return vmap(learner.loss)(outputs, targets)  # (tasks,)
-    return each_task(learner.loss)(outputs, targets)  # (tasks,)

@@ -1,6 +1,6 @@
-"""Meta-learners: a model, its step sizes, an outer loss and an order of derivative, put together.
+"""What a learner is: a model, its step sizes, an outer loss and an order of derivative, put together.
 
-A learner is one class, ``Learner``; the algorithms are functions that choose its parts. Each meta-parameter is an ordinary
+A learner is one class, ``Learner``; the functions of ``mamlkit.algorithms`` choose its parts. Each meta-parameter is an ordinary
 ``nn.Parameter``, so that any ``torch.optim`` optimiser drives the outer loop:
 
     learner = maml(mlp(), loss=F.mse_loss, inner_steps=1, inner_lr=0.01)
@@ -13,23 +13,14 @@ A learner is one class, ``Learner``; the algorithms are functions that choose it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, TypedDict, Unpack
+from typing import Literal, TypedDict
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mamlkit.batch_norm import PerStepBatchNorm
-from mamlkit.functional import FunctionalModel, Parameters, batch_norm_layers, parameters_of
-from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
-from mamlkit.meta_gradient import choose_engine, displacement
-from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep, OuterLoss
-from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, Rates, StepSizes
-from mamlkit.task_groups import together
-from mamlkit.tasks import TaskBatch, stream_seed
-from mamlkit.validation import (
+from mamlkit.arguments import (
     checked_loss,
     describe,
     expect_at_least,
@@ -41,8 +32,17 @@ from mamlkit.validation import (
     expect_points,
     expect_same_tasks,
 )
+from mamlkit.batch_norm import PerStepBatchNorm
+from mamlkit.engines import choose_engine
+from mamlkit.functional import FunctionalModel, Parameters, batch_norm_layers, parameters_of
+from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
+from mamlkit.meta_gradient import MetaStep
+from mamlkit.outer_loss import FinalStep, OuterLoss
+from mamlkit.reptile import displacement
+from mamlkit.step_sizes import Rates, StepSizes
+from mamlkit.tasks import TaskBatch, stream_seed
 
-__all__ = ["Learner", "anil", "fomaml", "maml", "maml_plus_plus", "meta_sgd", "reptile"]
+__all__ = ["Learner", "Switches"]
 
 
 class Switches(TypedDict, total=False):
@@ -63,8 +63,8 @@ class Learner(nn.Module):
         inner_steps: K, at least 1.
         step_sizes: which parameters the inner loop moves, and how far.
         outer_loss: how the query losses along the inner loop are weighed; the last one alone when not given.
-        order: 2 for the full meta-gradient, 1 for the first-order approximation, 0 for Reptile, which takes no derivative of the
-            query loss: its direction is theta minus the adapted parameters.
+        order: of derivative: 2 for the full meta-gradient, 1 for the first-order approximation. 0 chooses Reptile, which has no
+            meta-gradient: see ``is_reptile``.
         first_order_epochs: epochs with order 1 before order 2 begins (derivative-order annealing).
         batch_norm: weights and statistics of each inner step; ``None`` leaves the model's own batch norm.
         query_statistics: what batch norm normalises query points with at evaluation: the statistics of the query set
@@ -74,7 +74,7 @@ class Learner(nn.Module):
             steps of a task and are scaled; query points and evaluation see no dropout.
         seed: of the dropout masks.
         autocast: lower precision for the model, for instance ``torch.bfloat16``; losses and updates stay as they are.
-        engine: ``"auto"``, or a name in ``mamlkit.meta_gradient.ENGINES``; ``print(learner)`` says which was taken. All give the
+        engine: ``"auto"``, or a name in ``mamlkit.engines.ENGINES``; ``print(learner)`` says which was taken. All give the
             same numbers: in float64 to one part in 10^8, and in float32 no engine is further from float64 than about twice the
             plain loop is in a forward pass, a gradient and a Hessian-vector product (``make bench`` measures it). Where such an
             error crosses a kink of ReLU or max-pool, the meta-gradient of one batch can be off by far more, with every engine
@@ -119,14 +119,13 @@ class Learner(nn.Module):
         self.seed = expect_at_least("seed", seed, 0)
         collects = query_statistics == "running" and bool(batch_norm_layers(model))
         general = self.dropout or collects or autocast is not None
-        self.engine_name, self.engine = choose_engine(engine, model, general=general)
-        if self.dropout and self.engine.grouping is together:
-            raise ValueError("expected dropout=False or no dropout layers for engine 'all_at_once', got dropout layers")
+        self.engine = choose_engine(engine, model, general=general, dropout=self.dropout)
+        network = self.engine.network(model)
         self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
-        self._support_train = FunctionalModel(model, dropout=self.dropout, autocast=autocast)
-        self._query_train = FunctionalModel(model, batch_norm="collect" if collects else "batch", autocast=autocast)
-        self._support_eval = FunctionalModel(model, autocast=autocast)
-        self._query_eval = FunctionalModel(model, batch_norm="running" if collects else "batch", autocast=autocast)
+        self._support_train = FunctionalModel(network, dropout=self.dropout, autocast=autocast)
+        self._query_train = FunctionalModel(network, batch_norm="collect" if collects else "batch", autocast=autocast)
+        self._support_eval = FunctionalModel(network, autocast=autocast)
+        self._query_eval = FunctionalModel(network, batch_norm="running" if collects else "batch", autocast=autocast)
 
     @property
     def is_transductive(self) -> bool:
@@ -134,9 +133,19 @@ class Learner(nn.Module):
         return self.query_statistics == "batch" and bool(batch_norm_layers(self.model))
 
     @property
+    def is_reptile(self) -> bool:
+        """Whether the outer loop goes where the tasks went, ``mamlkit.reptile``, and differentiates no query loss."""
+        return self.order == 0
+
+    @property
+    def engine_name(self) -> str:
+        """Which engine was taken; one class has one name."""
+        return self.engine.name
+
+    @property
     def current_order(self) -> Order:
         """The order of derivative in this epoch."""
-        return 1 if self.order == 2 and self.epoch < self.first_order_epochs else self.order
+        return 1 if self.order == 2 and self.epoch < self.first_order_epochs else self.order  # MAML++: annealed
 
     def extra_repr(self) -> str:
         """Shown by ``print``: with the engine that was chosen."""
@@ -188,25 +197,34 @@ class Learner(nn.Module):
             TypeError, ValueError: if the tensors of the batch do not fit each other.
         """
         tasks = self.expect_tasks(tasks)
-        inner, start, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
-        gradients: Sequence[Tensor | None]
-        if self.order == 0:
-            loss, direction = displacement(self.engine.grouping, inner, start, tasks, first_task)
-            gradients = [direction.get(name.removeprefix("model.")) for name in learned]
-        else:
-            if not torch.is_grad_enabled():
-                raise RuntimeError("expected gradients to be switched on, got meta_backward under torch.no_grad()")
-            weights = self.outer_loss.weights(self.inner_steps, self.epoch)
-            try:
-                loss, gradients = self.engine(inner, start, tasks, weights, list(learned.values()), first_task)
-            except (IndexError, RuntimeError):
-                self._explain(tasks)
-                raise
-        for parameter, gradient in zip(learned.values(), gradients, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        direction = self._displacement if self.is_reptile else self._meta_gradient
+        loss, gradients = direction(tasks, first_task)
+        learned = self.meta_parameters()
+        for name, gradient in gradients.items():
+            parameter = learned[name]
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         self.meta_steps += 1
         return loss
+
+    def _meta_gradient(self, tasks: TaskBatch, first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The meta-loss ``()`` and its gradient, by the name of the meta-parameter: MAML and most of its relatives."""
+        if not torch.is_grad_enabled():
+            raise RuntimeError("expected gradients to be switched on, got meta_backward under torch.no_grad()")
+        inner, theta, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
+        weights = self.outer_loss.weights(self.inner_steps, self.epoch)  # MAML: 0, ..., 0, 1; MAML++: of each step
+        try:
+            loss, gradients = self.engine(MetaStep(inner, theta, tasks, weights, list(learned.values()), first_task))
+        except (IndexError, RuntimeError):
+            self._explain(tasks)
+            raise
+        return loss, dict(zip(learned, gradients, strict=True))
+
+    def _displacement(self, tasks: TaskBatch, first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same for Reptile, whose direction is no gradient; it moves theta alone."""
+        theta = self.initialisation()
+        groups = self.engine.groups(self.inner_loop(training=True), theta, tasks, first_task)
+        loss, direction = displacement(groups, theta, tasks)
+        return loss, {f"model.{name}": gone for name, gone in direction.items()}
 
     def adapt(
         self,
@@ -230,6 +248,27 @@ class Learner(nn.Module):
         )
         start = {name: value.detach().clone() for name, value in self.initialisation().items()}  # outlives training
         return self.inner_loop(steps=steps).trajectory(start, support_x, support_y)
+
+    def query_outputs(self, tasks: TaskBatch, steps: int | None = None) -> Tensor:
+        """Outputs for the query points of many tasks, before adaptation and after each step; no gradient is kept.
+
+        Args:
+            tasks: the batch.
+            steps: K in training when not given.
+
+        Returns:
+            ``(steps + 1, tasks, query, *output)``.
+        """
+        outputs = []
+        with torch.no_grad():
+            for group in self.engine.groups(self.inner_loop(steps=steps), self.initialisation(), tasks, 0):
+                path = enumerate(group.adapt())
+                outputs.append(torch.stack([group.query_outputs(here, step) for step, here in path]))
+        return torch.cat(outputs, 1)
+
+    def task_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each task ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
+        return self.engine.task_losses(self.loss)(outputs, targets)
 
     def expect_tasks(self, tasks: TaskBatch) -> TaskBatch:
         """These tasks, once they are known to fit each other and the model."""
@@ -272,167 +311,6 @@ class Learner(nn.Module):
             if self.batch_norm is None:
                 return network(parameters, x)
             rows = self.batch_norm.weights(step) | (self.batch_norm.statistics(step) if judges else {})
-            return network({**parameters, **rows}, x)
+            return network({**parameters, **rows}, x)  # MAML++: with the batch norm of this step
 
         return forward
-
-
-def maml(
-    model: nn.Module,
-    *,
-    inner_steps: int = 5,
-    inner_lr: float = 0.01,
-    loss: Loss = F.cross_entropy,
-    **switches: Unpack[Switches],
-) -> Learner:
-    """MAML with the full second-order meta-gradient: Finn et al., 2017, arXiv:1703.03400, algorithms 1 and 2."""
-    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
-
-
-def fomaml(
-    model: nn.Module,
-    *,
-    inner_steps: int = 5,
-    inner_lr: float = 0.01,
-    loss: Loss = F.cross_entropy,
-    **switches: Unpack[Switches],
-) -> Learner:
-    """First-order MAML, which drops the Hessian: Finn et al., 2017, section 5.2; Nichol et al., 2018, arXiv:1803.02999."""
-    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=1, **switches)
-
-
-def reptile(
-    model: nn.Module,
-    *,
-    inner_steps: int = 5,
-    inner_lr: float = 0.01,
-    loss: Loss = F.cross_entropy,
-    **switches: Unpack[Switches],
-) -> Learner:
-    """Reptile: move theta towards the adapted parameters (Nichol et al., 2018, arXiv:1803.02999, algorithm 2)."""
-    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=0, **switches)
-
-
-def anil(
-    model: nn.Module,
-    *,
-    adapted: Iterable[str] | None = None,
-    inner_steps: int = 5,
-    inner_lr: float = 0.01,
-    loss: Loss = F.cross_entropy,
-    **switches: Unpack[Switches],
-) -> Learner:
-    """ANIL, almost no inner loop: only some parameters are adapted (Raghu et al., 2020, arXiv:1909.09157, section 4).
-
-    Args:
-        model: any module.
-        adapted: names of the parameters that the inner loop moves; those of the model's last layer when not given.
-        inner_steps: K.
-        inner_lr: alpha.
-        loss: of outputs and targets, averaged over points.
-        switches: see ``Learner``.
-
-    Raises:
-        ValueError: for a name that is not a parameter of the model.
-    """
-    everything = parameters_of(expect_model(model))
-    chosen = _last_layer(everything) if adapted is None else list(adapted)
-    if unknown := [name for name in chosen if name not in everything]:
-        raise ValueError(f"expected names out of {', '.join(everything)}, got {', '.join(map(repr, unknown))}")
-    if not chosen:
-        raise ValueError("expected at least one parameter to adapt, got none")
-    sizes = FixedStepSize(chosen, inner_lr)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
-
-
-def meta_sgd(
-    model: nn.Module,
-    *,
-    inner_steps: int = 1,
-    inner_lr: float = 0.01,
-    loss: Loss = F.cross_entropy,
-    **switches: Unpack[Switches],
-) -> Learner:
-    """Meta-SGD: MAML with a learned rate for every single parameter (Li et al., 2017, arXiv:1707.09835, equation 3)."""
-    sizes = LearnedStepSizes(parameters_of(expect_model(model)), inner_lr, "parameter", inner_steps)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
-
-
-def maml_plus_plus(
-    model: nn.Module,
-    *,
-    inner_steps: int = 5,
-    inner_lr: float = 0.1,
-    loss: Loss = F.cross_entropy,
-    multi_step_loss: Literal["annealed", "uniform"] | Sequence[float] | None = "annealed",
-    annealing_epochs: int = 10,
-    step_sizes: Literal["fixed", "tensor", "tensor_and_step", "parameter"] = "tensor_and_step",
-    per_step_weights: bool = True,
-    per_step_statistics: bool = False,
-    first_order_epochs: int = 0,
-    **switches: Unpack[Switches],
-) -> Learner:
-    """MAML++, every part a switch: Antoniou et al., 2019, arXiv:1810.09502, section 4. Cosine annealing is part of ``fit``.
-
-    The per-step parts of batch norm apply where the model has batch norm.
-
-    Args:
-        model: any module.
-        inner_steps: K.
-        inner_lr: alpha, or what the learned rates start from.
-        loss: of outputs and targets, averaged over points.
-        multi_step_loss: weigh the query losses of all steps, annealed towards the last (``"annealed"``), equally
-            (``"uniform"``) or as given; ``None``: the last step only.
-        annealing_epochs: until only the last step counts.
-        step_sizes: one fixed rate, or learned ones: see ``LearnedStepSizes``.
-        per_step_weights: scale and shift of batch norm for each inner step, meta-learned and not adapted (BNWB).
-        per_step_statistics: collect running statistics for each inner step and normalise query points with them at evaluation
-            (BNRS). Off, query points are normalised with their own batch, which is what the authors' code does.
-        first_order_epochs: epochs of first order before second order begins (DA).
-        switches: see ``Learner``.
-
-    Raises:
-        TypeError, ValueError: naming what was expected and what came.
-    """
-    expect_model(model)
-    expect_at_least("inner_steps", inner_steps, 1)
-    expect_one_of("step_sizes", step_sizes, ("fixed", *LearnedStepSizes.kinds))
-    has_batch_norm = bool(batch_norm_layers(model))
-    rows = None
-    if has_batch_norm and (per_step_weights or per_step_statistics):
-        rows = PerStepBatchNorm(model, inner_steps, weights=per_step_weights, statistics=per_step_statistics)
-    replaced = rows.weight_names if rows else set()
-    adapted = {name: value for name, value in parameters_of(model).items() if name not in replaced}
-    return Learner(
-        model,
-        loss=loss,
-        inner_steps=inner_steps,
-        step_sizes=(
-            FixedStepSize(adapted, inner_lr)
-            if step_sizes == "fixed"
-            else LearnedStepSizes(adapted, inner_lr, step_sizes, inner_steps)
-        ),
-        outer_loss=_outer_loss(multi_step_loss, annealing_epochs),
-        first_order_epochs=first_order_epochs,
-        batch_norm=rows,
-        query_statistics="running" if per_step_statistics and has_batch_norm else "batch",
-        **switches,
-    )
-
-
-def _outer_loss(multi_step_loss: str | Sequence[float] | None, annealing_epochs: int) -> OuterLoss:
-    if multi_step_loss is None:
-        return FinalStep()
-    if not isinstance(multi_step_loss, str):
-        return MultiStep(multi_step_loss)
-    expect_one_of("multi_step_loss", multi_step_loss, ("annealed", "uniform"))
-    return AnnealedMultiStep(annealing_epochs) if multi_step_loss == "annealed" else MultiStep()
-
-
-def _last_layer(parameters: Iterable[str]) -> list[str]:
-    names = list(parameters)
-    layer = names[-1].rpartition(".")[0]
-    return [name for name in names if name.rpartition(".")[0] == layer]

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,13 +27,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mamlkit._files import write_atomically
+from mamlkit.algorithms import maml
 from mamlkit.bench.implementations import MODES, Plain, implementations_for, learner_of, make
 from mamlkit.bench.precision import column, measure_float32
 from mamlkit.bench.workloads import WORKLOADS, Workload
-from mamlkit.checkpoint import write_atomically
+from mamlkit.data.glyphs import glyphs
 from mamlkit.evaluation import evaluate
-from mamlkit.glyphs import glyphs
-from mamlkit.learners import Learner, maml
+from mamlkit.learners import Learner
+from mamlkit.runs import peak_memory_mb
 from mamlkit.tasks import TaskBatch, TaskStream
 
 TOLERANCE = 1e-8  # of a meta-gradient in float64, relative to the plain loop's
@@ -86,16 +87,8 @@ def print_peak(name: str, mode: str, implementation: str, inner_steps: str, devi
     started = time.perf_counter()
     step()
     seconds = time.perf_counter() - started
-    peak = torch.cuda.max_memory_allocated() / 2**20 if device.startswith("cuda") else own_peak_mb()
+    peak = torch.cuda.max_memory_allocated() / 2**20 if device.startswith("cuda") else peak_memory_mb()
     print(json.dumps({"peak_mb": round(peak, 1), "seconds": round(seconds, 2)}))
-
-
-def own_peak_mb() -> float:
-    """The most memory that this process has held, in MB."""
-    if (status := Path("/proc/self/status")).exists():  # Linux hands the parent's ru_maxrss on to the child
-        high = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
-        return int(high.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def plain_evaluation(workload: Workload, model: nn.Module, tasks: TaskBatch) -> Callable[[], object]:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from mamlkit.algorithms import maml, maml_plus_plus
 from mamlkit.bench.workloads import Workload
 from mamlkit.functional import batch_norm_layers
-from mamlkit.learners import Learner, maml, maml_plus_plus
+from mamlkit.learners import Learner
 from mamlkit.tasks import TaskBatch
 
 __all__ = ["IMPLEMENTATIONS", "MODES", "Plain", "Step", "implementations_for", "learner_of", "make"]

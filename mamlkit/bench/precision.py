@@ -19,8 +19,9 @@ from torch.nn import functional as F
 
 from mamlkit.bench.implementations import make
 from mamlkit.bench.workloads import WORKLOADS, Workload
+from mamlkit.data.glyphs import glyphs
+from mamlkit.engines.conv4 import Conv4AllAtOnce
 from mamlkit.functional import batch_norm_layers
-from mamlkit.glyphs import glyphs
 from mamlkit.tasks import TaskBatch
 
 __all__ = [
@@ -77,7 +78,7 @@ def _pass(workload: Workload, tasks: TaskBatch, dtype: torch.dtype, *, together:
     copies = {name: value.detach().expand(count, *value.shape) for name, value in model.named_parameters()}
     copies = {name: value.clone().requires_grad_() for name, value in copies.items()}  # (tasks, *shape)
     if together:
-        outputs = functional_call(model, copies, (x,))  # (tasks, support, ways)
+        outputs = functional_call(Conv4AllAtOnce().network(model), copies, (x,))  # (tasks, support, ways)
     else:
         each = [functional_call(model, {n: v[t] for n, v in copies.items()}, (x[t],)) for t in range(count)]
         outputs = torch.stack(each)  # (tasks, support, ways)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.models import conv4, mlp
-from mamlkit.sinusoids import Sinusoids
 from mamlkit.tasks import TaskBatch
 
 __all__ = ["WORKLOADS", "Workload"]

@@ -31,8 +31,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mamlkit._version import versions
-from mamlkit.cache import Cached
-from mamlkit.glyphs import SCRIPTS
+from mamlkit.data.cache import Cached
+from mamlkit.data.glyphs import SCRIPTS
 from mamlkit.recipes.shipping import save_arrays
 
 _BLOCKS = {

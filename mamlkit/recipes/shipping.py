@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mamlkit.checkpoint import write_atomically, write_tensors
+from mamlkit._files import write_atomically, write_tensors
 
 __all__ = ["save_arrays", "save_record", "save_weights"]
 

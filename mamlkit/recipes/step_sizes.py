@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from mamlkit._version import versions
+from mamlkit.algorithms import maml_plus_plus
+from mamlkit.data.glyphs import glyphs
 from mamlkit.evaluation import evaluate
-from mamlkit.glyphs import glyphs
-from mamlkit.learners import Learner, maml_plus_plus
+from mamlkit.learners import Learner
 from mamlkit.models import conv4
 from mamlkit.recipes.shipping import save_record
 from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes

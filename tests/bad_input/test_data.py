@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mamlkit.episodes import ImageClasses, ImageTasks
-from mamlkit.glyphs import glyphs
-from mamlkit.images import image_arrays, image_folder
-from mamlkit.omniglot import omniglot
+from mamlkit.data.episodes import ImageClasses, ImageTasks
+from mamlkit.data.glyphs import glyphs
+from mamlkit.data.images import image_arrays, image_folder
+from mamlkit.data.omniglot import omniglot
 
-OMNIGLOT = importlib.import_module("mamlkit.omniglot")
+OMNIGLOT = importlib.import_module("mamlkit.data.omniglot")
 BYTES = torch.zeros(6, 4, 1, 3, 3, dtype=torch.uint8)  # 6 classes of 4 images
 SIX, LABELS = np.zeros((24, 3, 3), dtype=np.uint8), np.arange(24) % 6
 
