@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from mamlkit._version import versions
+from mamlkit.algorithms import anil, maml, maml_plus_plus
 from mamlkit.batch_norm import PerStepBatchNorm
-from mamlkit.glyphs import glyphs
-from mamlkit.learners import Learner, anil, maml, maml_plus_plus
+from mamlkit.data.glyphs import glyphs
+from mamlkit.learners import Learner
 from mamlkit.models import conv4
 from mamlkit.recipes.shipping import save_weights
 from mamlkit.tasks import TaskStream
