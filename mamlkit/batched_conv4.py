@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mamlkit.first_block import first_block
-from mamlkit.functional import Parameters
+from mamlkit.functional import Parameters, is_strange
 from mamlkit.fused_block import convolution, norm_activate
 from mamlkit.inner_loop import InnerLoop, Loss
 from mamlkit.patches import strided_convolution
@@ -48,11 +48,7 @@ class Conv4(nn.Sequential):
 
     def runs_together(self) -> bool:
         """Whether the layers are still those that ``conv4`` made, and nothing is hooked in between."""
-        return _parts(self) is not None and not any(
-            hooks
-            for module in self.modules()
-            for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
-        )
+        return _parts(self) is not None and not any(is_strange(module) for module in self.modules())
 
 
 class _Block(NamedTuple):
@@ -99,7 +95,7 @@ def _block(layers: list[nn.Module]) -> _Block | None:
 
 
 def _uses_the_batch(norm: nn.BatchNorm2d) -> bool:
-    return norm.training and norm.running_mean is None
+    return norm.training and (norm.running_mean is None or not norm.track_running_stats)
 
 
 def _pooling(pool: nn.Module) -> tuple[object, ...]:

@@ -180,7 +180,7 @@ def adapt(
     expect_at_least("steps", steps, 1)
     start = parameters_of(model) if parameters is None else parameters
     sizes = step_sizes if isinstance(step_sizes, StepSizes) else FixedStepSize(start, step_sizes)
-    network = FunctionalModel(model)
+    network = FunctionalModel(model, name="support")
     if order not in (0, 1, 2):
         raise ValueError(f"expected order 0, 1 or 2, got {order!r}")
     expect_names([name for name, _ in model.named_parameters()], list(start))
@@ -192,6 +192,6 @@ def adapt(
         }
 
     def support_loss(current: Parameters, step: int) -> Tensor:
-        return loss(network(current, support_x), support_y)  # ()
+        return loss(network(current, support_x, twice=order == 2), support_y)  # ()
 
     return descend(support_loss, start, sizes, steps, order)

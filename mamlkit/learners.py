@@ -22,7 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mamlkit.batch_norm import PerStepBatchNorm
-from mamlkit.functional import FunctionalModel, Parameters, batch_norm_layers, parameters_of
+from mamlkit.functional import (
+    BatchNormMode,
+    FunctionalModel,
+    Parameters,
+    batch_norm_layers,
+    keep_writes,
+    parameters_of,
+    structure,
+)
 from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
 from mamlkit.meta_gradient import choose_engine, displacement
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep, OuterLoss
@@ -70,8 +78,10 @@ class Learner(nn.Module):
         query_statistics: what batch norm normalises query points with at evaluation: the statistics of the query set
             (``"batch"``, transductive) or running statistics collected in meta-training (``"running"``, inductive). Support sets
             and meta-training always use the statistics of the batch.
-        dropout: whether the model's dropout layers drop in the inner loop of meta-training. Masks stay the same over the
-            steps of a task and are scaled; query points and evaluation see no dropout.
+        dropout: whether the inner loop of meta-training calls the model in the mode that it is in (``model.train()``, a
+            module's default, drops), or as after ``model.eval()``. Masks of dropout layers, recurrent and attention layers stay
+            the same over the steps of a task; what else draws numbers takes them from torch's generator. Query points and
+            evaluation see no dropout.
         seed: of the dropout masks.
         autocast: lower precision for the model, for instance ``torch.bfloat16``; losses and updates stay as they are.
         engine: ``"auto"``, or a name in ``mamlkit.meta_gradient.ENGINES``; ``print(learner)`` says which was taken.
@@ -106,23 +116,51 @@ class Learner(nn.Module):
             raise ValueError(f"expected order 0, 1 or 2, got {order!r}")
         expect_one_of("query_statistics", query_statistics, ("batch", "running"))
         checked_loss(loss)
-        self._autocast = autocast
+        self._autocast, self._asked = autocast, (dropout, engine)
         self.loss, self.step_sizes, self.order = loss, step_sizes, order
         self.outer_loss: OuterLoss = outer_loss or FinalStep()
         self.first_order_epochs = expect_at_least("first_order_epochs", first_order_epochs, 0)
         self.batch_norm, self.query_statistics = batch_norm, query_statistics
-        self.dropout = dropout and any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
         self.seed = expect_at_least("seed", seed, 0)
-        collects = query_statistics == "running" and bool(batch_norm_layers(model))
-        general = self.dropout or collects or autocast is not None
-        self.engine_name, self.engine = choose_engine(engine, model, general=general)
+        self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
+        self._look()
+
+    def _look(self) -> None:
+        """Look at the model as it is now: layers may have come or gone, or have been hooked."""
+        made = structure(self.model)
+        if made != getattr(self, "_made", None):
+            self._choose()
+            self._made = made
+        elif any(has_modes for _, _, has_modes in made):
+            for network in self._networks:
+                network.look()
+
+    def _choose(self) -> None:
+        """The engine, and the modes in which it calls the model."""
+        dropout, engine = self._asked
+        self.dropout = dropout and any(_drops(module) for module in self.model.modules())
+        collects = self.query_statistics == "running" and bool(batch_norm_layers(self.model))
+        general = self.dropout or collects or self._autocast is not None
+        self.engine_name, self.engine = choose_engine(engine, self.model, general=general)
         if self.dropout and self.engine.grouping is together:
             raise ValueError("expected dropout=False or no dropout layers for engine 'all_at_once', got dropout layers")
-        self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
-        self._support_train = FunctionalModel(model, dropout=self.dropout, autocast=autocast)
-        self._query_train = FunctionalModel(model, batch_norm="collect" if collects else "batch", autocast=autocast)
-        self._support_eval = FunctionalModel(model, autocast=autocast)
-        self._query_eval = FunctionalModel(model, batch_norm="running" if collects else "batch", autocast=autocast)
+        self._written: dict[str, Tensor] = {}
+
+        def network(batch_norm: BatchNormMode, name: str, *, training: bool, dropout: bool = False) -> FunctionalModel:
+            return FunctionalModel(
+                self.model,
+                batch_norm=batch_norm,
+                dropout=dropout,
+                autocast=self._autocast,
+                name=name,
+                written=self._written if training else None,
+            )
+
+        self._support_train = network("batch", "support", training=True, dropout=dropout)
+        self._query_train = network("collect" if collects else "batch", "query", training=True)
+        self._support_eval = network("batch", "support", training=False)
+        self._query_eval = network("running" if collects else "batch", "query", training=False)
+        self._networks = (self._support_train, self._query_train, self._support_eval, self._query_eval)
 
     @property
     def is_transductive(self) -> bool:
@@ -140,8 +178,10 @@ class Learner(nn.Module):
 
     def inner_loop(self, *, steps: int | None = None, training: bool = False) -> InnerLoop:
         """How this learner adapts a task; more steps than in training are allowed."""
+        self._look()
+        twice = training and self.current_order == 2
         return InnerLoop(
-            support_forward=self._forward(self._support_train if training else self._support_eval),
+            support_forward=self._forward(self._support_train if training else self._support_eval, twice=twice),
             query_forward=self._forward(self._query_train if training else self._query_eval, judges=True),
             loss=checked_loss(self.loss),
             step_sizes=self._rates,
@@ -185,6 +225,7 @@ class Learner(nn.Module):
         """
         tasks = self.expect_tasks(tasks)
         inner, start, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
+        self._written.clear()
         gradients: Sequence[Tensor | None]
         if self.order == 0:
             loss, direction = displacement(self.engine.grouping, inner, start, tasks, first_task)
@@ -201,8 +242,13 @@ class Learner(nn.Module):
         for parameter, gradient in zip(learned.values(), gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        keep_writes(self.model, self._written)
         self.meta_steps += 1
         return loss
+
+    def written_buffers(self) -> list[Tensor]:
+        """The model's own buffers that the last meta-batch wrote into, batch norm's apart."""
+        return [self.model.get_buffer(name) for name in sorted(self._written)]
 
     def adapt(
         self,
@@ -261,14 +307,15 @@ class Learner(nn.Module):
             expect_names([name for name, _ in self.model.named_parameters()], list(parameters))
         start = self.initialisation() if parameters is None else parameters
         step = self.inner_steps if step is None else step
+        self._look()
         return self._forward(self._query_eval, judges=True)(start, x, max(step - 1, 0))
 
-    def _forward(self, network: FunctionalModel, *, judges: bool = False) -> Forward:
+    def _forward(self, network: FunctionalModel, *, judges: bool = False, twice: bool = False) -> Forward:
         def forward(parameters: Parameters, x: Tensor, step: int) -> Tensor:
             if self.batch_norm is None:
-                return network(parameters, x)
+                return network(parameters, x, twice=twice)
             rows = self.batch_norm.weights(step) | (self.batch_norm.statistics(step) if judges else {})
-            return network({**parameters, **rows}, x)
+            return network({**parameters, **rows}, x, twice=twice)
 
         return forward
 
@@ -426,6 +473,13 @@ def _outer_loss(multi_step_loss: str | Sequence[float] | None, annealing_epochs:
         return MultiStep(multi_step_loss)
     expect_one_of("multi_step_loss", multi_step_loss, ("annealed", "uniform"))
     return AnnealedMultiStep(annealing_epochs) if multi_step_loss == "annealed" else MultiStep()
+
+
+def _drops(module: nn.Module) -> bool:
+    """Whether a layer is known to drop values at random."""
+    return isinstance(module, nn.modules.dropout._DropoutNd) or (
+        isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and module.dropout > 0
+    )
 
 
 def _last_layer(parameters: Iterable[str]) -> list[str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.func import vmap
 
-from mamlkit.functional import Parameters
+from mamlkit.functional import Parameters, is_strange
 from mamlkit.inner_loop import InnerLoop, Objective
 from mamlkit.tasks import TaskBatch
 
@@ -114,4 +114,4 @@ def together(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_t
 
 def can_run_together(model: nn.Module) -> bool:
     """Whether a model is known to be safe under ``together``: only layers that act on each point alone."""
-    return all(type(module) in _POINTWISE for module in model.modules())
+    return all(type(module) in _POINTWISE and not is_strange(module) for module in model.modules())
