@@ -9,6 +9,7 @@ convolutions with a stride those of ``patches``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -190,12 +191,14 @@ def each_task(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
         return torch.stack([loss(out, y) for out, y in zip(outputs, targets, strict=True)])
 
     def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-        if labels.dtype != torch.int64:  # probabilities, or a mistake that the loss names
+        if labels.dtype != torch.int64 or outputs.ndim != 3:  # probabilities, maps, or a mistake that the loss names
             return one_after_the_other(outputs, labels)
         with torch.no_grad():
             loss(outputs[0], labels[0])  # looks at shapes and types
         counts = labels != -100  # as in torch: points with this label are left out
         chosen = outputs.log_softmax(-1).gather(-1, labels.where(counts, 0)[..., None])[..., 0]  # (tasks, points)
-        return -(chosen * counts).sum(1) / counts.sum(1)
+        number = counts.sum(1)  # (tasks,)
+        means = -(chosen * counts).sum(1) / number.clamp(min=1)
+        return means.where(number > 0, math.nan)  # as in torch: no label gives no number, and a gradient of zero
 
     return cross_entropy if getattr(loss, "__wrapped__", loss) is F.cross_entropy else one_after_the_other
