@@ -14,6 +14,7 @@ import dataclasses
 import io
 import math
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from mamlkit.checkpoint import (
     write_atomically,
 )
 from mamlkit.evaluation import evaluate
+from mamlkit.functional import unchanged_on_error
+from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
 from mamlkit.tasks import TaskBatch, TaskDistribution, TaskStream
 from mamlkit.validation import expect_at_least, expect_rate
@@ -131,6 +134,7 @@ def fit(
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool = False,
+    metric: Loss | None = None,
 ) -> History:
     """Meta-train a learner in place.
 
@@ -142,6 +146,8 @@ def fit(
         folder: where ``curves.csv`` and ``checkpoints/`` go; nothing is written when not given.
         resume: go on from the last whole checkpoint in ``folder``, bit for bit as if never interrupted.
         progress: show a bar, on the error stream.
+        metric: of the outputs and targets of a task, one number, larger is better: ranks the checkpoints in place of accuracy
+            or loss.
 
     Returns:
         The history; ``history.rows`` is the learning curve.
@@ -156,7 +162,7 @@ def fit(
         distribution, options.meta_batch, seed=options.seed, rank=processes.rank, world_size=processes.count
     )
     held_out = TaskStream(validation, options.validation_tasks, seed=VALIDATION_SEED).batch(0) if validation else None
-    run = _Run(learner, options, _checkpoint_folder(folder, resume), processes.rank == 0)
+    run = _Run(learner, options, _checkpoint_folder(folder, resume), processes.rank == 0, metric)
     if resume:
         run.restore()
     stream.position = run.history.step
@@ -212,12 +218,20 @@ class _Processes:
             for tensor, mean in zip(tensors, (flat / self.count).split([t.numel() for t in tensors]), strict=True):
                 tensor.copy_(mean.view_as(tensor))
 
+    def follow_the_last(self, tensors: list[Tensor]) -> None:
+        """Take each tensor from the process whose tasks are the last of the meta-batch, as one process alone would."""
+        if self.together:
+            for tensor in tensors:
+                dist.broadcast(tensor, self.count - 1)
+
 
 class _Run:
     """The moving parts of one run."""
 
-    def __init__(self, learner: Learner, options: TrainingOptions, folder: Path | None, writes: bool) -> None:
-        self.learner, self.options, self.folder, self.writes = learner, options, folder, writes
+    def __init__(
+        self, learner: Learner, options: TrainingOptions, folder: Path | None, writes: bool, metric: Loss | None = None
+    ) -> None:
+        self.learner, self.options, self.folder, self.writes, self.metric = learner, options, folder, writes, metric
         self.parameters = list(learner.meta_parameters().values())
         self.device = self.parameters[0].device
         self.optimiser = torch.optim.Adam(self.parameters, lr=options.outer_lr)
@@ -229,13 +243,15 @@ class _Run:
         """One meta-gradient and one step of the optimiser; the meta-loss before it."""
         self.learner.epoch = self.history.step // self.options.steps_per_epoch
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self.learner.meta_backward(tasks, first_task=processes.rank * tasks.num_tasks)
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        processes.average([*gradients, loss])
-        processes.average(self._running_statistics())
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if not (math.isfinite(value := loss.item()) and math.isfinite(norm.item())):
-            raise TrainingDiverged(self._last_words(value, norm.item()))
+        with unchanged_on_error(self.learner):  # the statistics of a batch that is refused do not stay
+            loss = self.learner.meta_backward(tasks, first_task=processes.rank * tasks.num_tasks)
+            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+            processes.average([*gradients, loss])
+            processes.average(self._running_statistics())
+            processes.follow_the_last(self.learner.written_buffers())
+            norm = torch.nn.utils.get_total_norm(gradients)
+            if not (math.isfinite(value := loss.item()) and math.isfinite(norm.item())):
+                raise TrainingDiverged(self._last_words(value, norm.item()))
         if self.options.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.options.clip_norm, norm)
         self.optimiser.step()
@@ -260,6 +276,8 @@ class _Run:
                 "validation_accuracy": None,
             }
             history.loss_sum, history.loss_count = 0.0, 0
+            if self.metric is not None:
+                row["validation_score"] = None
             if epoch_ends and held_out is not None:
                 self._validate(held_out, row)
             history.rows.append(row)
@@ -290,11 +308,22 @@ class _Run:
         self.history = History(**{**record["history"], "best": best})
 
     def _validate(self, held_out: TaskBatch, row: dict[str, Any]) -> None:
-        result = evaluate(self.learner, held_out.to(self.device))
+        given: dict[str, Any] = {} if self.metric is None else {"metric": self.metric}
+        result = evaluate(self.learner, held_out.to(self.device), **given)
         row["validation_loss"] = score = result.loss().mean
         score = -score
-        if result.accuracies is not None:
+        if result.accuracies is not None and not result.accuracies[-1].isnan().all():
             row["validation_accuracy"] = score = result.accuracy().mean
+        if self.metric is not None:
+            row["validation_score"] = score = result.score().mean
+        if not math.isfinite(score) or not math.isfinite(row["validation_loss"]):
+            warnings.warn(
+                f"expected a finite validation loss and score at outer step {self.history.step}, got "
+                f"{row['validation_loss']} and {score}: ranked last",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            score = -math.inf
         history = self.history
         history.best.append((score, self._name()))
         history.best.sort(key=lambda entry: -entry[0])  # stable: of equals the earlier stays ahead
