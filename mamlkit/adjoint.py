@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mamlkit.functional import Parameters
+from mamlkit.functional import Parameters, real_type
 from mamlkit.inner_loop import InnerLoop, Order, inner_step
 from mamlkit.task_groups import Grouping, TaskGroup
 from mamlkit.tasks import TaskBatch
@@ -56,7 +56,7 @@ class Adjoint:
         thetas = {id(value) for value in parameters.values()}
         others = [parameter for parameter in meta_parameters if id(parameter) not in thetas]
         found = {id(parameter): torch.zeros_like(parameter) for parameter in meta_parameters}
-        total = torch.zeros((), dtype=tasks.query_x.dtype, device=tasks.query_x.device)  # ()
+        total = torch.zeros((), dtype=real_type(parameters), device=tasks.query_x.device)  # ()
         shares = [0.0, *(weights / tasks.num_tasks).tolist()]
         for group in self.grouping(inner, parameters, tasks, first_task):
             walk = _Walk(inner, group, shares, others, keep=self.keep)

@@ -30,6 +30,7 @@ __all__ = [
     "key_of",
     "name_of",
     "parameters_of",
+    "real_type",
     "structure",
     "unchanged_on_error",
 ]
@@ -43,14 +44,23 @@ def parameters_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def real_type(parameters: Parameters) -> torch.dtype:
+    """The type of numbers that a loss of these parameters has."""
+    return max((value.dtype.to_real() for value in parameters.values()), key=lambda kind: torch.finfo(kind).bits)
+
+
 def key_of(name: str) -> str:
-    """The name of a model's tensor as a key of a ``ParameterDict`` or a buffer: torch allows no dot there."""
-    return name.replace(".", "/")
+    """The name of a model's tensor as a key of a ``ParameterDict`` or a buffer: torch allows no dot there, nor its own names."""
+    key = name.replace(".", "/")
+    return f"{key}/" if hasattr(nn.ParameterDict, key) or key in _TAKEN else key
 
 
 def name_of(key: str) -> str:
     """Undo ``key_of``."""
-    return key.replace("/", ".")
+    return key.removesuffix("/").replace("/", ".")
+
+
+_TAKEN = frozenset(vars(nn.ParameterDict()))
 
 
 def batch_norm_layers(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mamlkit.adjoint import Adjoint
 from mamlkit.batched_conv4 import Conv4, conv4_together
 from mamlkit.compiling import Compiled
-from mamlkit.functional import Parameters
+from mamlkit.functional import Parameters, real_type
 from mamlkit.inner_loop import InnerLoop, descend
 from mamlkit.task_groups import Grouping, TaskGroup, can_run_together, one_by_one, together
 from mamlkit.tasks import TaskBatch
@@ -70,7 +70,7 @@ class Unrolled:
         first_task: int = 0,
     ) -> tuple[Tensor, list[Tensor]]:
         """See ``Engine``."""
-        total = torch.zeros((), dtype=tasks.query_x.dtype, device=tasks.query_x.device)  # ()
+        total = torch.zeros((), dtype=real_type(parameters), device=tasks.query_x.device)  # ()
         gradients = [torch.zeros_like(parameter) for parameter in meta_parameters]
         for group in self.grouping(inner, parameters, tasks, first_task):
             path = _path(inner, group)
@@ -146,7 +146,7 @@ def displacement(
     Returns:
         The mean query loss after adaptation ``()``, and the direction by parameter name.
     """
-    total = torch.zeros((), dtype=tasks.query_x.dtype, device=tasks.query_x.device)  # ()
+    total = torch.zeros((), dtype=real_type(parameters), device=tasks.query_x.device)  # ()
     direction = {name: torch.zeros_like(value) for name, value in parameters.items()}
     with torch.no_grad():
         for group in grouping(inner, parameters, tasks, first_task):
