@@ -14,7 +14,7 @@ A learner is one class, ``Learner``; the algorithms are functions that choose it
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from jaxtyping import Float, Shaped
@@ -27,6 +27,7 @@ from mamlkit.functional import (
     FunctionalModel,
     Parameters,
     batch_norm_layers,
+    is_strange,
     keep_writes,
     parameters_of,
     structure,
@@ -67,7 +68,8 @@ class Learner(nn.Module):
 
     Args:
         model: any module; its parameters are the initialisation theta that is meta-learned.
-        loss: of outputs and targets, averaged over points; used on support and query alike.
+        loss: of outputs and targets, averaged over points; used on support and query alike. Parameters of a loss that is a
+            module are meta-learned.
         inner_steps: K, at least 1.
         step_sizes: which parameters the inner loop moves, and how far.
         outer_loss: how the query losses along the inner loop are weighed; the last one alone when not given.
@@ -119,10 +121,17 @@ class Learner(nn.Module):
         self._autocast, self._asked = autocast, (dropout, engine)
         self.loss, self.step_sizes, self.order = loss, step_sizes, order
         self.outer_loss: OuterLoss = outer_loss or FinalStep()
+        if order == 0 and self._loss_parameters():
+            name = next(iter(self._loss_parameters()))
+            raise ValueError(
+                f"expected a loss without parameters for Reptile, which takes no derivative of it, got {name!r}"
+            )
         self.first_order_epochs = expect_at_least("first_order_epochs", first_order_epochs, 0)
         self.batch_norm, self.query_statistics = batch_norm, query_statistics
         self.seed = expect_at_least("seed", seed, 0)
         self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
+        self._known = set(parameters_of(model))
+        self._adapts_all = set(self.initialisation()) <= set(step_sizes(0))
         self._look()
 
     def _look(self) -> None:
@@ -144,6 +153,10 @@ class Learner(nn.Module):
         self.engine_name, self.engine = choose_engine(engine, self.model, general=general)
         if self.dropout and self.engine.grouping is together:
             raise ValueError("expected dropout=False or no dropout layers for engine 'all_at_once', got dropout layers")
+        if self.engine_name == "compiled" and self._loss_parameters():
+            raise ValueError(
+                f"expected a loss without parameters for engine 'compiled', got {next(iter(self._loss_parameters()))!r}"
+            )
         self._written: dict[str, Tensor] = {}
 
         def network(batch_norm: BatchNormMode, name: str, *, training: bool, dropout: bool = False) -> FunctionalModel:
@@ -176,6 +189,17 @@ class Learner(nn.Module):
         """Shown by ``print``: with the engine that was chosen."""
         return f"inner_steps={self.inner_steps}, order={self.order}, engine={self.engine_name!r}"
 
+    def describe(self) -> dict[str, Any]:
+        """What decides the numbers of this learner, besides its tensors: a resumed run must have the same."""
+        parts: dict[str, Any] = {"order": self.order, "inner_steps": self.inner_steps}
+        for name in ("step_sizes", "outer_loss", "batch_norm"):
+            parts[name] = _facts(getattr(self, name))
+        parts["loss"] = getattr(self.loss, "__qualname__", None) or _facts(self.loss)
+        for name in ("first_order_epochs", "query_statistics", "dropout", "seed"):
+            parts[name] = getattr(self, name)
+        parts["autocast"] = str(self._autocast)
+        return parts
+
     def inner_loop(self, *, steps: int | None = None, training: bool = False) -> InnerLoop:
         """How this learner adapts a task; more steps than in training are allowed."""
         self._look()
@@ -192,9 +216,17 @@ class Learner(nn.Module):
         )
 
     def _rates(self, step: int) -> Rates:
-        """The rates of this step, without parameters that were frozen after the learner was made."""
-        frozen = {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
-        return {name: rate for name, rate in self.step_sizes(step).items() if name not in frozen}
+        """The rates of this step, for parameters that are learned now: some may have been frozen or unfrozen meanwhile."""
+        rates = self.step_sizes(step)
+        learned = {name: p.requires_grad for name, p in self.model.named_parameters()}
+        rates = {name: rate for name, rate in rates.items() if learned.get(name, True)}
+        late = [name for name, on in learned.items() if on and self._adapts_all and name not in self._known]
+        if late and not isinstance(self.step_sizes, FixedStepSize):
+            raise ValueError(
+                f"expected the parameters that had a step size when the learner was made, got {late[0]!r} unfrozen since; "
+                "make the learner anew"
+            )
+        return {**rates, **dict.fromkeys(late, getattr(self.step_sizes, "rate", 0.0))}
 
     def initialisation(self) -> dict[str, Tensor]:
         """theta, by name; without the batch-norm weights that have a row for each step instead."""
@@ -202,13 +234,21 @@ class Learner(nn.Module):
         return {name: value for name, value in parameters_of(self.model).items() if name not in replaced}
 
     def meta_parameters(self) -> dict[str, Tensor]:
-        """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step."""
+        """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step, parameters of the loss."""
         parts = {"step_sizes": self.step_sizes, "batch_norm": self.batch_norm}
         named = {f"model.{name}": value for name, value in self.initialisation().items()}
         for part, module in parts.items():
             if module is not None:
                 named |= {f"{part}.{name}": p for name, p in module.named_parameters() if p.requires_grad}
-        return named
+        return named | self._loss_parameters()
+
+    def _loss_parameters(self) -> dict[str, Tensor]:
+        """What can be learned of the loss, where it is a module."""
+        if not isinstance(self.loss, nn.Module):
+            return {}
+        own = {id(parameter) for parameter in self.model.parameters()}
+        named = self.loss.named_parameters()
+        return {f"loss.{name}": p for name, p in named if p.requires_grad and id(p) not in own}
 
     def meta_backward(self, tasks: TaskBatch, first_task: int = 0) -> Float[Tensor, ""]:
         """Add the meta-gradient of these tasks to ``.grad`` of every meta-parameter, as ``loss.backward()`` would.
@@ -372,7 +412,8 @@ def anil(
 
     Args:
         model: any module.
-        adapted: names of the parameters that the inner loop moves; those of the model's last layer when not given.
+        adapted: names of the parameters that the inner loop moves; those of the last layer of an ``nn.Sequential`` when not
+            given. Other models must say, as the order in which they register layers need not be that of the calls.
         inner_steps: K.
         inner_lr: alpha.
         loss: of outputs and targets, averaged over points.
@@ -382,7 +423,7 @@ def anil(
         ValueError: for a name that is not a parameter of the model.
     """
     everything = parameters_of(expect_model(model))
-    chosen = _last_layer(everything) if adapted is None else list(adapted)
+    chosen = _last_layer(model) if adapted is None else list(adapted)
     if unknown := [name for name in chosen if name not in everything]:
         raise ValueError(f"expected names out of {', '.join(everything)}, got {', '.join(map(repr, unknown))}")
     if not chosen:
@@ -443,9 +484,11 @@ def maml_plus_plus(
     expect_model(model)
     expect_at_least("inner_steps", inner_steps, 1)
     expect_one_of("step_sizes", step_sizes, ("fixed", *LearnedStepSizes.kinds))
-    has_batch_norm = bool(batch_norm_layers(model))
+    layers = batch_norm_layers(model).values()
+    has_batch_norm = bool(layers)
+    learned = any(not layer.affine or parameters_of(layer) for layer in layers)
     rows = None
-    if has_batch_norm and (per_step_weights or per_step_statistics):
+    if has_batch_norm and ((per_step_weights and learned) or per_step_statistics):
         rows = PerStepBatchNorm(model, inner_steps, weights=per_step_weights, statistics=per_step_statistics)
     replaced = rows.weight_names if rows else set()
     adapted = {name: value for name, value in parameters_of(model).items() if name not in replaced}
@@ -475,6 +518,17 @@ def _outer_loss(multi_step_loss: str | Sequence[float] | None, annealing_epochs:
     return AnnealedMultiStep(annealing_epochs) if multi_step_loss == "annealed" else MultiStep()
 
 
+def _facts(part: object) -> str:
+    """The kind of a part and its plain settings."""
+    plain = (bool, int, float, str, tuple, list, dict, type(None))
+    own = getattr(part, "__dict__", {}).items()
+    kept = {name: value for name, value in own if isinstance(value, plain) and name not in _OF_EVERY_MODULE}
+    return f"{type(part).__name__}({', '.join(f'{name.lstrip(chr(95))}={value!r}' for name, value in sorted(kept.items()))})"
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
 def _drops(module: nn.Module) -> bool:
     """Whether a layer is known to drop values at random."""
     return isinstance(module, nn.modules.dropout._DropoutNd) or (
@@ -482,7 +536,16 @@ def _drops(module: nn.Module) -> bool:
     )
 
 
-def _last_layer(parameters: Iterable[str]) -> list[str]:
-    names = list(parameters)
-    layer = names[-1].rpartition(".")[0]
-    return [name for name in names if name.rpartition(".")[0] == layer]
+def _last_layer(model: nn.Module) -> list[str]:
+    """The parameters of the layer that is called last."""
+    layers = [(name, child) for name, child in model.named_children() if parameters_of(child)]
+    if list(model.parameters(recurse=False)) and not layers:
+        return list(parameters_of(model))
+    if is_strange(model) or not isinstance(model, nn.Sequential) or not layers:
+        named = list(parameters_of(model))
+        raise ValueError(
+            f"expected adapted=[...] for a {type(model).__name__}, whose last layer only its forward knows, got None; "
+            f"names are {', '.join(map(repr, named[-2:]))}, ..."
+        )
+    name, last = layers[-1]
+    return [f"{name}.{part}" for part in _last_layer(last)]

@@ -15,6 +15,7 @@ import io
 import math
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,13 @@ def load_learner(learner: Learner, checkpoint: str | Path) -> dict[str, Any]:
         ValueError: if the checkpoint is missing, damaged, or of another make.
     """
     tensors, record = load_checkpoint(Path(checkpoint))
+    learner.load_state_dict(_of_learner(learner, tensors))
+    learner.epoch, learner.meta_steps = record["epoch"], record["meta_steps"]
+    return record
+
+
+def _of_learner(learner: Learner, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint that are the learner's, once they are known to fit it."""
     own = {key.removeprefix("learner."): value for key, value in tensors.items() if key.startswith("learner.")}
     expected = {key: tuple(value.shape) for key, value in learner.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in own.items()}
@@ -197,9 +205,7 @@ def load_learner(learner: Learner, checkpoint: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"expected a checkpoint of this learner, with {key} of shape {expected.get(key)}, got {found.get(key)}"
         )
-    learner.load_state_dict(own)
-    learner.epoch, learner.meta_steps = record["epoch"], record["meta_steps"]
-    return record
+    return own
 
 
 class _Processes:
@@ -300,6 +306,12 @@ class _Run:
         for name, value in dataclasses.asdict(self.options).items():
             if value != record["options"].get(name):
                 raise ValueError(f"expected the run's own {name}={record['options'].get(name)}, got {value}")
+        _of_learner(self.learner, tensors)
+        chosen, kept = self.learner.describe(), record.get("learner", {})
+        for name, value in kept.items():
+            if chosen.get(name) != value:
+                was, now = (f"{name}={end}" for end in (value, chosen.get(name)))
+                raise ValueError(f"expected the run's own learner, with {was:.100}, got {now:.100}")
         load_learner(self.learner, newest)
         moments = {k.removeprefix("optimiser."): v for k, v in tensors.items() if k.startswith("optimiser.")}
         restore_optimiser(self.optimiser, moments, record["optimiser"])
@@ -342,6 +354,7 @@ class _Run:
             "epoch": self.learner.epoch,
             "meta_steps": self.learner.meta_steps,
             "options": dataclasses.asdict(self.options),
+            "learner": self.learner.describe(),
             "optimiser": rest,
             "schedule": self.schedule.state_dict(),
             "history": dataclasses.asdict(self.history),
