@@ -174,13 +174,9 @@ def evaluate_ensemble(
     losses, accuracies, scores = [], [], []
     for first in range(0, tasks.num_tasks, chunk):
         part = tasks.select(slice(first, first + chunk))
-        outputs = [
-            query_outputs(learner.engine.grouping, inner, learner.initialisation(), part)
-            for learner in learners
-            for inner in [learner.inner_loop(steps=steps)]  # first: it may choose another engine
-        ]
+        outputs = [_outputs(learner, part, steps) for learner in learners]
         mean = torch.stack(outputs).mean(0) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
-        losses.append(torch.stack([_task_losses(learners[0], values, part.query_y) for values in mean]))
+        losses.append(_losses(learners[0], mean, part))
         accuracies.append(_accuracies(learners[0].loss, mean, part.query_y))
         if metric is not None:
             rows = [[_score(metric, *pair) for pair in zip(values, part.query_y, strict=True)] for values in mean]
@@ -218,6 +214,29 @@ def _score(metric: Loss, outputs: Tensor, targets: Tensor) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"expected metric to give one number, got {describe(value)}")
     return float(value)
+
+
+def _outputs(learner: Learner, tasks: TaskBatch, steps: int) -> Tensor:
+    """``(steps + 1, tasks, query, *output)``."""
+    inner = learner.inner_loop(steps=steps)  # first: it may choose another engine
+    try:
+        found = learner.generally(
+            lambda: query_outputs(learner.engine.grouping, inner, learner.initialisation(), tasks)
+        )
+    except (IndexError, RuntimeError):
+        learner.explain(tasks)
+        raise
+    learner.expect_gradients_found()
+    return found
+
+
+def _losses(learner: Learner, outputs: Tensor, tasks: TaskBatch) -> Tensor:
+    """``(steps + 1, tasks)``."""
+    try:
+        return learner.generally(lambda: torch.stack([_task_losses(learner, here, tasks.query_y) for here in outputs]))
+    except (IndexError, RuntimeError):
+        learner.explain(tasks)
+        raise
 
 
 def _task_losses(learner: Learner, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ __all__ = [
     "BatchNormMode",
     "FunctionalModel",
     "Parameters",
+    "Replay",
     "batch_norm_layers",
     "fixed_randomness",
     "is_strange",
@@ -96,7 +97,18 @@ class FunctionalModel:
         self.model, self.batch_norm, self.dropout, self.autocast = model, batch_norm, dropout, autocast
         self.name, self.written = name, written
         self._watched: object = None
+        self._lost: dict[str, list[Tensor]] = {}  # parameters without a way back, and the gradients that came to them
         self.look()
+
+    def expect_gradients_found(self) -> None:
+        """After a derivative was taken: parameters that the model reads have had one, be it through the loss."""
+        lost, self._lost = [name for name, gradients in self._lost.items() if not gradients], {}
+        if lost:
+            self._watched = None
+            raise ValueError(
+                f"expected a gradient for every parameter that the model reads, got none for {lost[0]!r}: freeze it, or look for "
+                "detach(), no_grad() and torch.utils.checkpoint(use_reentrant=True)"
+            )
 
     def look(self) -> None:
         """Look at the model as it is now: a walk over its modules, once for many calls."""
@@ -145,8 +157,11 @@ class FunctionalModel:
                 watch = stack.enter_context(_Watch(self.model, parameters))
                 tensors |= watch.copies(parameters)
                 self._watched = self._strange
-            outputs = self._outputs(tensors, x)
-        if self.written is not None:
+                outputs = self._outputs(tensors, x)
+                self._lost |= watch.lost(outputs)
+            else:
+                outputs = self._outputs(tensors, x)
+        if self.written is not None and not Replay.running:
             for path, copy in copies.items():
                 if tensors[path] is not copy or copy._version:
                     self.written[path] = tensors[path].detach()
@@ -169,6 +184,36 @@ class FunctionalModel:
         finally:
             for module, name, value in reversed(before):
                 setattr(module, name, value)
+
+
+class Replay:
+    """The state of the generators of random numbers as it is now, to compute something a second time.
+
+    Inside ``with replay:`` the same numbers are drawn again, and buffers that a model writes are left alone.
+    """
+
+    running = False
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.states = device, _random_states(device)
+
+    def __enter__(self) -> None:
+        self.after, Replay.running = _random_states(self.device), True
+        _set_random_states(self.device, self.states)
+
+    def __exit__(self, *exception: object) -> None:
+        Replay.running = False
+        _set_random_states(self.device, self.after)
+
+
+def _random_states(device: torch.device) -> list[Tensor]:
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _set_random_states(device: torch.device, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
 
 
 def is_strange(module: nn.Module) -> bool:
@@ -256,19 +301,42 @@ class _Watch(TorchDispatchMode):
 
     def copies(self, parameters: Parameters) -> dict[str, Tensor]:
         """The parameters at other places in memory, so that the model's own are met only where they should not be."""
-        own: dict[Any, str]
+        own: dict[object, str]
         self._own, own = {}, self._own
-        copies = {name: parameters[name].clone() for name in own.values()}
+        self._copies = {name: parameters[name].clone() for name in own.values()}
         self._own = own
-        return copies
+        self._read: set[str] = set()
+        self._names = {_place(copy): name for name, copy in self._copies.items()}
+        return self._copies
+
+    def lost(self, outputs: object) -> dict[str, list[Tensor]]:
+        """Copies that were read and are not in the graph of the outputs, each with a list of gradients that come all the same."""
+        if not isinstance(outputs, Tensor) or outputs.grad_fn is None:
+            return {}
+        graph, waiting = set(), [outputs.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node not in graph:
+                graph.add(node)
+                waiting += [following for following, _ in node.next_functions if following is not None]
+        lost: dict[str, list[Tensor]] = {}
+        for name in sorted(self._read):
+            copy = self._copies[name]
+            if copy.requires_grad and copy.grad_fn not in graph:
+                copy.register_hook(lost.setdefault(name, []).append)
+        return lost
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Look at every tensor that an operation reads."""
         kwargs = kwargs or {}
         if self._own and not func._schema.name.split("::")[-1].startswith(self._SHAPES_ONLY):
             for value in tree_leaves((args, kwargs)):
-                if isinstance(value, Tensor) and (place := _place(value)) in self._own:
-                    name = self._own[place]
+                if not isinstance(value, Tensor):
+                    continue
+                place = _place(value)
+                if place is not None and place in self._names:
+                    self._read.add(self._names[place])
+                if name := self._own.get(place):
                     raise ValueError(
                         f"expected a model that looks its parameters up in its modules, got {name!r} read from elsewhere: "
                         "a list, dict, partial or closure that holds the tensor itself"

@@ -124,8 +124,14 @@ def inner_step(objective: Objective, parameters: Parameters, rates: Rates, step:
     if order == 0:  # cut the path back to the start: each step builds and drops a graph of its own
         current = {name: value.detach().requires_grad_(name in rates) for name, value in parameters.items()}
     with torch.enable_grad():
+        loss = objective(current, step)
+        if not loss.requires_grad:
+            raise ValueError(
+                f"expected a loss that depends on what is adapted, such as {', '.join(list(rates)[:2])}, "
+                "got one without a gradient: look for detach(), no_grad() and checkpoint(use_reentrant=True)"
+            )
         gradients = torch.autograd.grad(
-            objective(current, step),
+            loss,
             [current[name] for name in rates],
             create_graph=order == 2,  # the one flag between MAML and FOMAML
             materialize_grads=True,  # a parameter the loss does not touch has gradient zero

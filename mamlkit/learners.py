@@ -13,8 +13,8 @@ A learner is one class, ``Learner``; the algorithms are functions that choose it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypedDict, Unpack
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 import torch
 from jaxtyping import Float, Shaped
@@ -52,6 +52,9 @@ from mamlkit.validation import (
 )
 
 __all__ = ["Learner", "anil", "fomaml", "maml", "maml_plus_plus", "meta_sgd", "reptile"]
+
+
+Result = TypeVar("Result")
 
 
 class Switches(TypedDict, total=False):
@@ -132,6 +135,7 @@ class Learner(nn.Module):
         self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
         self._known = set(parameters_of(model))
         self._adapts_all = set(self.initialisation()) <= set(step_sizes(0))
+        self._runs_together = True  # until a loss is met that does not
         self._look()
 
     def _look(self) -> None:
@@ -150,6 +154,7 @@ class Learner(nn.Module):
         self.dropout = dropout and any(_drops(module) for module in self.model.modules())
         collects = self.query_statistics == "running" and bool(batch_norm_layers(self.model))
         general = self.dropout or collects or self._autocast is not None
+        engine = engine if self._runs_together or engine != "auto" else "task_by_task"
         self.engine_name, self.engine = choose_engine(engine, self.model, general=general)
         if self.dropout and self.engine.grouping is together:
             raise ValueError("expected dropout=False or no dropout layers for engine 'all_at_once', got dropout layers")
@@ -187,7 +192,8 @@ class Learner(nn.Module):
 
     def extra_repr(self) -> str:
         """Shown by ``print``: with the engine that was chosen."""
-        return f"inner_steps={self.inner_steps}, order={self.order}, engine={self.engine_name!r}"
+        why = "" if self._runs_together else " (as the loss or the model does not run under vmap)"
+        return f"inner_steps={self.inner_steps}, order={self.order}, engine={self.engine_name!r}{why}"
 
     def describe(self) -> dict[str, Any]:
         """What decides the numbers of this learner, besides its tensors: a resumed run must have the same."""
@@ -268,17 +274,21 @@ class Learner(nn.Module):
         self._written.clear()
         gradients: Sequence[Tensor | None]
         if self.order == 0:
-            loss, direction = displacement(self.engine.grouping, inner, start, tasks, first_task)
+            loss, direction = self.generally(
+                lambda: displacement(self.engine.grouping, inner, start, tasks, first_task)
+            )
             gradients = [direction.get(name.removeprefix("model.")) for name in learned]
         else:
             if not torch.is_grad_enabled():
                 raise RuntimeError("expected gradients to be switched on, got meta_backward under torch.no_grad()")
             weights = self.outer_loss.weights(self.inner_steps, self.epoch)
+            wanted = list(learned.values())
             try:
-                loss, gradients = self.engine(inner, start, tasks, weights, list(learned.values()), first_task)
+                loss, gradients = self.generally(lambda: self.engine(inner, start, tasks, weights, wanted, first_task))
             except (IndexError, RuntimeError):
-                self._explain(tasks)
+                self.explain(tasks)
                 raise
+        self.expect_gradients_found()
         for parameter, gradient in zip(learned.values(), gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
@@ -289,6 +299,11 @@ class Learner(nn.Module):
     def written_buffers(self) -> list[Tensor]:
         """The model's own buffers that the last meta-batch wrote into, batch norm's apart."""
         return [self.model.get_buffer(name) for name in sorted(self._written)]
+
+    def expect_gradients_found(self) -> None:
+        """Refuse a model that loses the gradient of a parameter that it reads."""
+        for network in self._networks:
+            network.expect_gradients_found()
 
     def adapt(
         self,
@@ -311,7 +326,9 @@ class Learner(nn.Module):
             any_type=self._autocast is not None,
         )
         start = {name: value.detach().clone() for name, value in self.initialisation().items()}  # outlives training
-        return self.inner_loop(steps=steps).trajectory(start, support_x, support_y)
+        path = self.inner_loop(steps=steps).trajectory(start, support_x, support_y)
+        self.expect_gradients_found()
+        return path
 
     def expect_tasks(self, tasks: TaskBatch) -> TaskBatch:
         """These tasks, once they are known to fit each other and the model."""
@@ -325,7 +342,32 @@ class Learner(nn.Module):
         expect_on_model(self.model, *rates, any_type=True)  # torch takes a single number from any device
         return tasks
 
-    def _explain(self, tasks: TaskBatch) -> None:
+    def generally(self, compute: Callable[[], Result]) -> Result:
+        """What ``compute`` gives; with engine ``"auto"`` task by task from now on where a loss does not run under ``vmap``."""
+        try:
+            return compute()
+        except Exception as error:
+            if self.engine.grouping is not together or str(error).startswith("expected "):
+                raise
+            if self._asked[1] != "auto":
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                if "vmap" not in str(error):
+                    raise
+                raise ValueError(
+                    f"expected a model and a loss that run under vmap for engine {self.engine_name!r}, got {reason:.80}...; "
+                    "use 'task_by_task'"
+                ) from error
+            fast = self.engine_name, self.engine
+            self.engine_name, self.engine = choose_engine("task_by_task", self.model)
+            try:
+                result = compute()
+            except Exception:  # it was something else
+                self.engine_name, self.engine = fast
+                raise
+            self._runs_together = False
+            return result
+
+    def explain(self, tasks: TaskBatch) -> None:
         """After a failure, say in one line what torch says in many. (On a GPU labels out of range end the process.)"""
         if self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss):
             classes = self.predict(tasks.query_x[0]).shape[1]
