@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,8 @@ def cached(name: str, make: Callable[[], Cached]) -> Cached:
 
 def _read(path: Path) -> Cached | None:
     """None where the file is missing or is not, byte for byte, what was written."""
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -86,6 +89,9 @@ def _write(path: Path, content: Cached) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f"{path.stem}*.part"):  # of a write that was killed; young ones may be at work
+            if time.time() - stale.stat().st_mtime > 3600:
+                stale.unlink()
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
         os.close(handle)
         save_file(content.tensors, temporary, header)

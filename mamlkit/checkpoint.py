@@ -1,32 +1,44 @@
 """Checkpoints: tensors as safetensors, everything else as JSON beside them, and never half of either.
 
-The JSON is written last and holds the checksum of the tensors: where it exists and agrees, the checkpoint is whole.
+The JSON is written last and holds the checksum of the tensors and its own: where it exists and agrees, the checkpoint is whole.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 __all__ = [
+    "checkpoints_in",
     "latest_checkpoint",
     "load_checkpoint",
+    "locked",
     "optimiser_tensors",
     "remove_checkpoint",
+    "remove_stale",
     "restore_optimiser",
     "save_checkpoint",
     "write_atomically",
     "write_tensors",
 ]
+
+
+_PREFIX = ".mamlkit-"  # of files that are being written
+_STEP = re.compile(r"step-\d{8,}")
+_OWN = "record_sha256"
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -38,8 +50,8 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[s
         record: anything that JSON can hold.
     """
     write_tensors(path.with_suffix(".safetensors"), tensors)
-    checksum = _checksum(path.with_suffix(".safetensors"))
-    write_atomically(path.with_suffix(".json"), json.dumps({**record, "sha256": checksum}, indent=2) + "\n")
+    whole = {**record, "sha256": _checksum(path.with_suffix(".safetensors"))}
+    write_atomically(path.with_suffix(".json"), json.dumps({**whole, _OWN: _record_checksum(whole)}, indent=2) + "\n")
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -53,8 +65,10 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"expected a checkpoint of {weights.name} and {notes.name} in {path.parent}, got no such pair")
     try:
         record = json.loads(notes.read_text(encoding="utf-8"))
-        checksum = record["sha256"]
-    except (ValueError, KeyError, TypeError):
+        checksum, own = record["sha256"], record.pop(_OWN, None)
+        if own != _record_checksum(record) and (own is not None or "learner" in record):  # runs of old have none
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"expected {notes} to hold the record of a checkpoint, got a damaged file") from None
     if _checksum(weights) != checksum:
         raise ValueError(f"expected {weights} to have the checksum in {notes.name}, got a damaged or foreign file")
@@ -63,14 +77,44 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint named ``step-NUMBER`` in a folder, or ``None``."""
-    for notes in sorted(folder.glob("step-*.json"), reverse=True):
-        path = notes.with_suffix("")
+    for path in reversed(checkpoints_in(folder)):
         try:
             load_checkpoint(path)
         except ValueError:  # written halfway when the process was killed
             continue
         return path
     return None
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints in a folder by age, whole or not, without their endings. Files of other names are the user's own."""
+    return [notes.with_suffix("") for notes in sorted(folder.glob("step-*.json")) if _STEP.fullmatch(notes.stem)]
+
+
+def remove_stale(folder: Path) -> None:
+    """Delete what a kill in the middle of a write has left."""
+    for path in folder.glob(f"{_PREFIX}*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Only one training at a time in a folder; the lock of one that was killed is gone with it.
+
+    Raises:
+        ValueError: if another one is at work there.
+    """
+    path = folder / f"{_PREFIX}lock"
+    with open(path, "w") as file:
+        try:
+            _lock(file.fileno())
+        except OSError:
+            raise ValueError(f"expected a folder that no other training writes to, got {folder}") from None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def remove_checkpoint(path: Path) -> None:
@@ -81,7 +125,7 @@ def remove_checkpoint(path: Path) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a text file as a whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PREFIX, suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -92,14 +136,28 @@ def write_atomically(path: Path, text: str) -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Replace a file of tensors as a whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PREFIX, suffix=".tmp")
     os.close(handle)
     try:
         # Clones, because safetensors refuses tensors that share storage.
-        save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, name)
+        try:
+            save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, name)
+        except SafetensorError as error:
+            raise OSError(f"expected to write {path}, got {error}") from None
         _replace(Path(name), path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _lock(handle: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -130,6 +188,10 @@ def _replace(temporary: Path, target: Path) -> None:
         os.close(descriptor)
     temporary.chmod(0o644)  # temporary files are private
     temporary.replace(target)
+
+
+def _record_checksum(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(path: Path) -> str:

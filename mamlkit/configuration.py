@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from mamlkit.models import conv4, mlp
 from mamlkit.omniglot import omniglot
 from mamlkit.sinusoids import Sinusoids
 from mamlkit.training import TrainingOptions
-from mamlkit.validation import expect_device
+from mamlkit.validation import expect_device, expect_one_of
 
 __all__ = ["Configuration", "LearnerOptions", "NetworkOptions", "TaskOptions"]
 
@@ -103,6 +103,9 @@ class LearnerOptions:
     engine: str = "auto"
 
 
+_OF_MAML_PLUS_PLUS = (
+    "multi_step_loss", "annealing_epochs", "step_sizes", "per_step_weights", "per_step_statistics", "first_order_epochs"
+)  # fmt: skip
 _PLAIN = {"maml": maml, "fomaml": fomaml, "reptile": reptile, "anil": anil, "meta-sgd": meta_sgd}
 
 
@@ -123,6 +126,29 @@ class Configuration:
     learner: LearnerOptions = field(default_factory=LearnerOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
     device: str = "cpu"
+
+    def expect_used(self) -> None:
+        """Refuse options that would do nothing.
+
+        Raises:
+            ValueError: naming the option, and what it goes with.
+        """
+        sinusoids, data = self.tasks.data == "sinusoids", self.tasks.data
+        idle: list[tuple[bool, object, tuple[str, ...], str]] = [
+            (sinusoids, self.tasks, ("ways", "rotations"), "images"),
+            (data != "omniglot", self.tasks, ("protocol",), "--data omniglot"),
+            (data != "folder", self.tasks, ("image_size", "colour"), "--data folder"),
+            (data in ("glyphs", "sinusoids"), self.tasks, ("root",), "--data omniglot or folder"),
+            (sinusoids, self.network, ("filters", "downsample", "activation", "dropout"), "images"),
+            (self.learner.learner != "maml++", self.learner, _OF_MAML_PLUS_PLUS, "--learner maml++"),
+            (self.learner.multi_step_loss != "annealed", self.learner, ("annealing_epochs",), "annealing"),
+            (not self.training.cosine, self.training, ("final_outer_lr",), "--cosine"),
+        ]
+        for unused, part, names, place in idle:
+            for name in names if unused else ():
+                if (value := getattr(part, name)) != getattr(type(part)(), name):
+                    option = name.replace("_", "-")
+                    raise ValueError(f"expected --{option} only with {place}, where it does something, got {value}")
 
     def build_tasks(self, split: str) -> ImageTasks | Sinusoids:
         """The tasks of ``"train"``, ``"validation"`` or ``"test"``.
@@ -210,15 +236,30 @@ class Configuration:
         """
         try:
             root = values["tasks"]["root"]
-            return Configuration(
+            configuration = Configuration(
                 tasks=TaskOptions(**{**values["tasks"], "root": None if root is None else Path(root)}),
                 network=NetworkOptions(**values["network"]),
                 learner=LearnerOptions(**values["learner"]),
                 training=TrainingOptions(**values["training"]),
                 device=values["device"],
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"expected a recorded configuration, got one that does not fit: {error}") from None
+        for part in (configuration.tasks, configuration.network, configuration.learner):
+            _expect_types(part)
+        return configuration
+
+
+def _expect_types(part: object) -> None:
+    """Words that are among those allowed, and switches that are True or False: a JSON file may hold anything."""
+    for name, kind in get_type_hints(type(part)).items():
+        value, words = getattr(part, name), get_args(kind) if get_origin(kind) is Literal else ()
+        if words:
+            expect_one_of(name, value, words)
+        elif kind is bool and not isinstance(value, bool):
+            raise ValueError(f"expected {name} to be true or false, got {value!r}")
+        elif kind is int and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"expected {name} to be a whole number, got {value!r}")
 
 
 def parameter_count(learner: Learner) -> tuple[int, int]:

@@ -114,6 +114,7 @@ class FunctionalModel:
         """Look at the model as it is now: a walk over its modules, once for many calls."""
         self._switches: list[tuple[nn.Module, str, bool]] = []  # what must change around a call
         self._buffers: list[tuple[str, nn.Module, str]] = []  # what a call may write into
+        self._lost = {}
         self._strange = []  # modules that may do anything
         self._attends = False
         met = set()

@@ -302,8 +302,9 @@ class Learner(nn.Module):
 
     def expect_gradients_found(self) -> None:
         """Refuse a model that loses the gradient of a parameter that it reads."""
-        for network in self._networks:
-            network.expect_gradients_found()
+        self._support_train.expect_gradients_found()
+        self._query_train.expect_gradients_found()
+        self._support_eval.expect_gradients_found()
 
     def adapt(
         self,

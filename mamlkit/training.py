@@ -9,6 +9,7 @@ processes as well; one process alone adds its tasks one after the other instead,
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -26,10 +27,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mamlkit.checkpoint import (
+    checkpoints_in,
     latest_checkpoint,
     load_checkpoint,
+    locked,
     optimiser_tensors,
     remove_checkpoint,
+    remove_stale,
     restore_optimiser,
     save_checkpoint,
     write_atomically,
@@ -163,7 +167,17 @@ def fit(
         distribution, options.meta_batch, seed=options.seed, rank=processes.rank, world_size=processes.count
     )
     held_out = TaskStream(validation, options.validation_tasks, seed=VALIDATION_SEED).batch(0) if validation else None
-    run = _Run(learner, options, _checkpoint_folder(folder, resume), processes.rank == 0, metric)
+    place = _checkpoint_folder(folder, resume)
+    run = _Run(learner, options, place, processes.rank == 0, metric)
+    guard = locked(place.parent) if place is not None and run.writes else contextlib.nullcontext()
+    with guard:
+        return _train(run, stream, held_out, processes, resume=resume, progress=progress)
+
+
+def _train(
+    run: _Run, stream: TaskStream, held_out: TaskBatch | None, processes: _Processes, *, resume: bool, progress: bool
+) -> History:
+    options = run.options
     if resume:
         run.restore()
     stream.position = run.history.step
@@ -296,10 +310,10 @@ class _Run:
         assert self.folder is not None
         newest = latest_checkpoint(self.folder)
         if self.writes:  # what a kill in the middle of a write has left
-            for stale in (*self.folder.glob("*.tmp"), *self.folder.parent.glob("*.tmp")):
-                stale.unlink(missing_ok=True)
+            remove_stale(self.folder)
+            remove_stale(self.folder.parent)
         if newest is None:
-            if any(self.folder.glob("step-*.json")):  # written last, so no kill explains it
+            if checkpoints_in(self.folder):  # written last, so no kill explains it
                 raise ValueError(f"expected a whole checkpoint in {self.folder}, got damaged ones only")
             return  # killed before the first checkpoint: start again
         tensors, record = load_checkpoint(newest)
@@ -361,9 +375,9 @@ class _Run:
         }
         save_checkpoint(self.folder / self._name(), tensors, record)
         keep = {self._name(), *(name for _, name in self.history.best)}
-        for notes in self.folder.glob("step-*.json"):
-            if notes.stem not in keep:
-                remove_checkpoint(notes.with_suffix(""))
+        for path in checkpoints_in(self.folder):
+            if path.name not in keep:
+                remove_checkpoint(path)
 
     def _write_curves(self) -> None:
         if self.folder is None or not self.writes:

@@ -292,11 +292,16 @@ def test_training_leaves_the_global_random_state(same_rng, tmp_path):
 
 def test_resuming_sweeps_up_what_a_kill_has_left(tmp_path):
     mamlkit.fit(learner_for(), TASKS, options=SMALL, folder=tmp_path)
-    half_written = [tmp_path / "checkpoints" / "abc.tmp", tmp_path / "def.tmp"]
-    for path in half_written:
+    half_written = [tmp_path / "checkpoints" / ".mamlkit-abc.tmp", tmp_path / ".mamlkit-def.tmp"]
+    of_the_user = [
+        tmp_path / "notes.tmp",
+        tmp_path / "checkpoints" / "x.tmp",
+        tmp_path / "checkpoints" / "step-mine.json",
+    ]
+    for path in (*half_written, *of_the_user):
         path.write_bytes(b"half")
     mamlkit.fit(learner_for(), TASKS, options=SMALL, folder=tmp_path, resume=True)
-    assert not any(path.exists() for path in half_written)
+    assert not any(path.exists() for path in half_written) and all(path.exists() for path in of_the_user)
 
 
 OTHER_LEARNERS = {
