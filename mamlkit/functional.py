@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -24,6 +24,7 @@ __all__ = [
     "FunctionalModel",
     "Parameters",
     "Replay",
+    "WatchedLoss",
     "batch_norm_layers",
     "fixed_randomness",
     "is_strange",
@@ -347,6 +348,27 @@ class _Watch(TorchDispatchMode):
                 raise ValueError(
                     "expected a model without torch.utils.checkpoint, got one that would be called again on the way back with "
                     "other parameters; engine='recomputed' saves memory instead"
+                )
+        return func(*args, **kwargs)
+
+
+class WatchedLoss(TorchDispatchMode):
+    """See to it that a loss reads outputs and targets, and not parameters of the model: those that are not adapted, out there."""
+
+    def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
+        super().__init__()
+        own = dict(model.named_parameters())
+        self._own = {_place(own[name]): name for name in names if name in own}
+        self._own.pop(None, None)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at every tensor that an operation reads."""
+        kwargs = kwargs or {}
+        for value in tree_leaves((args, kwargs)):
+            if isinstance(value, Tensor) and (name := self._own.get(_place(value))):
+                raise ValueError(
+                    f"expected a loss of outputs and targets, got one that reads {name!r} of the model, which is not the adapted "
+                    "one there: have forward return or keep what the loss needs"
                 )
         return func(*args, **kwargs)
 

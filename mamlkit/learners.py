@@ -26,6 +26,7 @@ from mamlkit.functional import (
     BatchNormMode,
     FunctionalModel,
     Parameters,
+    WatchedLoss,
     batch_norm_layers,
     is_strange,
     keep_writes,
@@ -135,6 +136,7 @@ class Learner(nn.Module):
         self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
         self._known = set(parameters_of(model))
         self._adapts_all = set(self.initialisation()) <= set(step_sizes(0))
+        self._seen: tuple[object] = (None,)  # the loss that was watched; a tuple, as a module would be registered
         self._runs_together = True  # until a loss is met that does not
         self._look()
 
@@ -213,13 +215,33 @@ class Learner(nn.Module):
         return InnerLoop(
             support_forward=self._forward(self._support_train if training else self._support_eval, twice=twice),
             query_forward=self._forward(self._query_train if training else self._query_eval, judges=True),
-            loss=checked_loss(self.loss),
+            loss=self._watched_loss(),
             step_sizes=self._rates,
             steps=self.inner_steps if steps is None else expect_at_least("steps", steps, 1),
             order=self.current_order if training else 0,
             dropout_seed=stream_seed(self.seed, self.meta_steps) if training and self.dropout else None,
             collects_every_step=training and self.batch_norm is not None and self.batch_norm.has_statistics,
         )
+
+    def _watched_loss(self) -> Loss:
+        """The loss, which the first time is watched where it may read anything."""
+        loss = checked_loss(self.loss)
+        kind = self.loss if not isinstance(self.loss, nn.Module) else type(self.loss)
+        if self._seen[0] is self.loss or getattr(kind, "__module__", "") in (
+            "torch.nn.functional",
+            "torch.nn.modules.loss",
+        ):
+            return loss
+
+        def watched(outputs: Tensor, targets: Tensor) -> Tensor:
+            if self._seen[0] is self.loss or torch.compiler.is_compiling():
+                return loss(outputs, targets)
+            with WatchedLoss(self.model, self.initialisation()):
+                value = loss(outputs, targets)
+            self._seen = (self.loss,)
+            return value
+
+        return watched
 
     def _rates(self, step: int) -> Rates:
         """The rates of this step, for parameters that are learned now: some may have been frozen or unfrozen meanwhile."""

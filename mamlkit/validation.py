@@ -66,6 +66,11 @@ def expect_model(model: nn.Module) -> nn.Module:
     """A module with at least one parameter that can be learned."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected model to be a torch.nn.Module, got {describe(model)}")
+    wrapped = (torch.jit.ScriptModule, nn.DataParallel, nn.parallel.DistributedDataParallel)
+    if found := [type(module).__name__ for module in model.modules() if isinstance(module, wrapped)]:
+        raise TypeError(
+            f"expected a module that torch.func.functional_call can call, got {found[0]}: pass the one inside"
+        )
     if any(is_lazy(value) for value in (*model.parameters(), *model.buffers())):
         raise ValueError(
             f"expected a model whose layers know their sizes, got {type(model).__name__} with lazy ones: call it once first"

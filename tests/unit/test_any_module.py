@@ -216,6 +216,30 @@ def test_checkpointing_is_refused_by_name():
         learner.meta_backward(mamlkit.TaskBatch(*plain_loop.tasks()))
 
 
+@pytest.mark.parametrize("engine", ["task_by_task", "recomputed", "auto"])
+def test_a_loss_that_reads_parameters_is_refused_by_name(engine):
+    """It would see theta where the adapted parameters are meant, and engines would differ."""
+    model = sequence()
+
+    def loss(outputs, targets):
+        return F.mse_loss(outputs, targets) + sum(p.square().sum() for p in model.parameters())
+
+    learner = mamlkit.maml(model, loss=loss, inner_steps=2, engine=engine)
+    tasks = mamlkit.TaskBatch(*plain_loop.tasks())
+    for call in (learner.meta_backward, lambda t: mamlkit.evaluate(learner, t)):
+        with pytest.raises(
+            ValueError, match=r"^expected a loss of outputs and targets, got one that reads '0\.weight'"
+        ):
+            call(tasks)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_modules_that_functional_call_does_not_take():
+    for model in (nn.DataParallel(sequence()), torch.jit.script(sequence())):
+        with pytest.raises(TypeError, match=r"^expected a module that torch\.func\.functional_call can call, got "):
+            mamlkit.maml(model, loss=F.mse_loss)
+
+
 def test_modes_come_back_after_a_failure():
     class Fails(nn.Module):
         def __init__(self):

@@ -40,7 +40,9 @@ def test_parameters_of_the_loss_are_meta_learned(engine):
     value, gradient, (of_loss,) = plain_loop.maml(model, TASKS, loss, others=[loss.s])
     learner = mamlkit.maml(model, loss=loss, inner_steps=2, inner_lr=0.1, engine=engine)
     assert "loss.s" in learner.meta_parameters()
+    keys = list(learner.state_dict())
     assert abs(learner.meta_backward(TASKS).item() - value) < 1e-10
+    assert list(learner.state_dict()) == keys
     assert torch.allclose(loss.s.grad, of_loss, rtol=1e-8) and plain_loop.off(gradient, model) < 1e-8
 
 
