@@ -1,25 +1,27 @@
 """mamlkit: MAML and MAML++, full second order, small enough to read.
 
-Read the modules in this order: tasks, sinusoids, models, functional, step_sizes, inner_loop, task_groups, outer_loss,
-meta_gradient, batch_norm, learners, model_agnostic, evaluation, training, checkpoint, plots.
+MAML itself is one screen, the loop in ``meta_gradient.TaskByTask`` over the step in ``inner_loop.inner_step``. MAML++ is the
+same with other parts, ``algorithms.maml_plus_plus``. ``README.md`` in this folder says what to read, and in which order.
 """
 
 from mamlkit import checking, plots, widgets
+from mamlkit._moved import keep_old_addresses
 from mamlkit._version import __version__
+from mamlkit.algorithms import anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
 from mamlkit.batch_norm import PerStepBatchNorm
-from mamlkit.episodes import ImageClasses, ImageTasks
+from mamlkit.data.episodes import ImageClasses, ImageTasks
+from mamlkit.data.glyphs import glyphs
+from mamlkit.data.images import image_arrays, image_folder
+from mamlkit.data.omniglot import omniglot
+from mamlkit.data.sinusoids import Sinusoids, sinusoid
 from mamlkit.evaluation import Evaluation, Interval, evaluate, evaluate_ensemble, interval
 from mamlkit.functional import parameters_of
-from mamlkit.glyphs import glyphs
-from mamlkit.images import image_arrays, image_folder
 from mamlkit.inner_loop import adapt
-from mamlkit.learners import Learner, anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
+from mamlkit.learners import Learner
 from mamlkit.model_agnostic import ModelAgnosticMetaLearning, evaluate_maml, train_maml
 from mamlkit.models import conv4, mlp
-from mamlkit.omniglot import omniglot
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep
 from mamlkit.pretrained import pretrained, pretrained_learner, pretrained_names, pretrained_record, recorded
-from mamlkit.sinusoids import Sinusoids, sinusoid
 from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, StepSizes
 from mamlkit.tasks import TaskBatch, TaskDistribution, TaskStream, prefetched
 from mamlkit.training import History, TrainingDiverged, TrainingOptions, fit, load_learner
@@ -78,3 +80,5 @@ __all__ = [
     "train_maml",
     "widgets",
 ]
+
+keep_old_addresses()

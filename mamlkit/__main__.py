@@ -6,11 +6,10 @@ import contextlib
 import dataclasses
 import io
 import json
-import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,8 +18,10 @@ import torch
 import torch.distributed as dist
 import tyro
 
+from mamlkit._files import write_atomically
 from mamlkit._version import versions
-from mamlkit.checkpoint import latest_checkpoint, locked, write_atomically
+from mamlkit.arguments import expect_at_least
+from mamlkit.checkpoint import latest_checkpoint, locked
 from mamlkit.configuration import (
     Configuration,
     LearnerOptions,
@@ -28,15 +29,11 @@ from mamlkit.configuration import (
     TaskOptions,
     parameter_count,
 )
-from mamlkit.episodes import ImageTasks
 from mamlkit.evaluation import Evaluation, evaluate_ensemble
-from mamlkit.learners import Learner
 from mamlkit.pretrained import pretrained_learner, pretrained_names
+from mamlkit.runs import TEST_SEED, image_shape, load_best, processes, read_configuration
 from mamlkit.tasks import TaskStream
-from mamlkit.training import TrainingDiverged, TrainingOptions, fit, load_learner
-from mamlkit.validation import expect_at_least
-
-TEST_SEED = 2_000_003  # the same test tasks for every run
+from mamlkit.training import TrainingDiverged, TrainingOptions, fit
 
 
 @dataclass(frozen=True)
@@ -170,40 +167,6 @@ class Info:
         print(f"newest checkpoint: {newest.name if newest else 'none yet'}")
 
 
-def read_configuration(folder: Path) -> Configuration:
-    """The configuration that a run recorded.
-
-    Raises:
-        ValueError: if there is none, or it is damaged.
-    """
-    path = folder / "run.json"
-    if not path.is_file():
-        raise ValueError(f"expected a folder that `python -m mamlkit train` wrote, got {folder} without run.json")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))["configuration"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"expected {path} to hold a recorded configuration, got a damaged file") from None
-    return Configuration.from_json(values)
-
-
-def load_best(
-    configuration: Configuration, folder: Path, shape: tuple[int, int, int] | None, count: int
-) -> tuple[list[Learner], list[str]]:
-    """The learners of the best checkpoints of a run, best first, and the names of those checkpoints."""
-    newest = latest_checkpoint(folder / "checkpoints")
-    if newest is None:
-        raise ValueError(f"expected a run with a checkpoint, got {folder} without one")
-    record = load_learner(configuration.build_learner(shape), newest)
-    names = [name for _, name in record["history"]["best"]] or [newest.name]
-    if count > len(names):
-        raise ValueError(f"expected an ensemble of at most {len(names)} kept checkpoints, got {count}")
-    learners = []
-    for name in names[:count]:
-        learners.append(configuration.build_learner(shape))
-        load_learner(learners[-1], folder / "checkpoints" / name)
-    return learners, names[:count]
-
-
 def print_table(result: Evaluation) -> None:
     """A line an inner step."""
     accuracy = result.accuracies is not None
@@ -217,26 +180,6 @@ def print_table(result: Evaluation) -> None:
     if accuracy:
         print(f"tasks above 50 %: {100 * result.share_above(0.5):.1f} %, ", end="")
         print(f"above 80 %: {100 * result.share_above(0.8):.1f} %")
-
-
-def image_shape(source: object) -> tuple[int, int, int] | None:
-    """Channels, height and width of the inputs; ``None`` where they are not images."""
-    return source.image_shape if isinstance(source, ImageTasks) else None
-
-
-@contextlib.contextmanager
-def processes(device: str) -> Iterator[int]:
-    """Join the other processes that ``torchrun`` started; the rank of this one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield 0
-        return
-    if device == "cuda":  # a GPU of its own for each process of this machine
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    try:
-        yield dist.get_rank()
-    finally:
-        dist.destroy_process_group()
 
 
 def _record(configuration: Configuration) -> dict[str, object]:

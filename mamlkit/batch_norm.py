@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mamlkit.arguments import expect_at_least
 from mamlkit.functional import batch_norm_layers, key_of, name_of, parameters_of
-from mamlkit.validation import expect_at_least
 
 __all__ = ["PerStepBatchNorm"]
 

@@ -1,6 +1,6 @@
 """Checkpoints: tensors as safetensors, everything else as JSON beside them, and never half of either.
 
-The JSON is written last and holds the checksum of the tensors and its own: where it exists and agrees, the checkpoint is whole.
+The JSON is written last and holds the checksum of the tensors: where it exists and agrees, the checkpoint is whole.
 """
 
 from __future__ import annotations
@@ -8,18 +8,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
+
+from mamlkit._files import PREFIX, write_atomically, write_tensors
 
 __all__ = [
     "checkpoints_in",
@@ -28,15 +27,11 @@ __all__ = [
     "locked",
     "optimiser_tensors",
     "remove_checkpoint",
-    "remove_stale",
     "restore_optimiser",
     "save_checkpoint",
-    "write_atomically",
-    "write_tensors",
 ]
 
 
-_PREFIX = ".mamlkit-"  # of files that are being written
 _STEP = re.compile(r"step-\d{8,}")
 _OWN = "record_sha256"
 
@@ -91,12 +86,6 @@ def checkpoints_in(folder: Path) -> list[Path]:
     return [notes.with_suffix("") for notes in sorted(folder.glob("step-*.json")) if _STEP.fullmatch(notes.stem)]
 
 
-def remove_stale(folder: Path) -> None:
-    """Delete what a kill in the middle of a write has left."""
-    for path in folder.glob(f"{_PREFIX}*.tmp"):
-        path.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Only one training at a time in a folder; the lock of one that was killed is gone with it.
@@ -104,7 +93,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: if another one is at work there.
     """
-    path = folder / f"{_PREFIX}lock"
+    path = folder / f"{PREFIX}lock"
     with open(path, "w") as file:
         try:
             _lock(file.fileno())
@@ -121,32 +110,6 @@ def remove_checkpoint(path: Path) -> None:
     """Delete both files; the JSON first, so that no half of a pair looks whole."""
     path.with_suffix(".json").unlink(missing_ok=True)
     path.with_suffix(".safetensors").unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a text file as a whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PREFIX, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        _replace(Path(name), path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Replace a file of tensors as a whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PREFIX, suffix=".tmp")
-    os.close(handle)
-    try:
-        # Clones, because safetensors refuses tensors that share storage.
-        try:
-            save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, name)
-        except SafetensorError as error:
-            raise OSError(f"expected to write {path}, got {error}") from None
-        _replace(Path(name), path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _lock(handle: int) -> None:
@@ -178,16 +141,6 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
-
-
-def _replace(temporary: Path, target: Path) -> None:
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # on the disk before the name points to it
-    finally:
-        os.close(descriptor)
-    temporary.chmod(0o644)  # temporary files are private
-    temporary.replace(target)
 
 
 def _record_checksum(record: Mapping[str, Any]) -> str:

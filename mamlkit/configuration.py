@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mamlkit.episodes import ImageTasks
+from mamlkit.algorithms import ALGORITHMS
+from mamlkit.arguments import expect_device, expect_one_of
+from mamlkit.data.episodes import ImageTasks
+from mamlkit.data.glyphs import glyphs
+from mamlkit.data.images import image_folder
+from mamlkit.data.omniglot import omniglot
+from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.functional import parameters_of
-from mamlkit.glyphs import glyphs
-from mamlkit.images import image_folder
-from mamlkit.learners import Learner, anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
+from mamlkit.learners import Learner
 from mamlkit.models import conv4, mlp
-from mamlkit.omniglot import omniglot
-from mamlkit.sinusoids import Sinusoids
 from mamlkit.training import TrainingOptions
-from mamlkit.validation import expect_device, expect_one_of
 
 __all__ = ["Configuration", "LearnerOptions", "NetworkOptions", "TaskOptions"]
+
+if TYPE_CHECKING:
+    AlgorithmName = str
+else:  # the command line offers these
+    AlgorithmName = Literal[tuple(ALGORITHMS)]
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,10 @@ class NetworkOptions:
 
 @dataclass(frozen=True)
 class LearnerOptions:
-    """The meta-learner. The switches below ``inner_lr`` are those of MAML++ and apply to it alone.
+    """The meta-learner. Switches from ``multi_step_loss`` to ``first_order_epochs`` are for algorithms that have them: MAML++.
 
     Attributes:
-        learner: the algorithm.
+        learner: the algorithm, a name in ``mamlkit.algorithms.ALGORITHMS``.
         inner_steps: K.
         inner_lr: alpha, or what learned step sizes start from.
         multi_step_loss: query losses of all steps, annealed towards the last, equally weighted, or the last only.
@@ -90,7 +97,7 @@ class LearnerOptions:
         engine: how the meta-gradient is computed.
     """
 
-    learner: Literal["maml", "fomaml", "reptile", "anil", "meta-sgd", "maml++"] = "maml++"
+    learner: AlgorithmName = "maml++"
     inner_steps: int = 5
     inner_lr: float = 0.1
     multi_step_loss: Literal["annealed", "uniform", "final"] = "annealed"
@@ -103,10 +110,9 @@ class LearnerOptions:
     engine: str = "auto"
 
 
-_OF_MAML_PLUS_PLUS = (
+_SWITCHES = (
     "multi_step_loss", "annealing_epochs", "step_sizes", "per_step_weights", "per_step_statistics", "first_order_epochs"
 )  # fmt: skip
-_PLAIN = {"maml": maml, "fomaml": fomaml, "reptile": reptile, "anil": anil, "meta-sgd": meta_sgd}
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ class Configuration:
             (data != "folder", self.tasks, ("image_size", "colour"), "--data folder"),
             (data in ("glyphs", "sinusoids"), self.tasks, ("root",), "--data omniglot or folder"),
             (sinusoids, self.network, ("filters", "downsample", "activation", "dropout"), "images"),
-            (self.learner.learner != "maml++", self.learner, _OF_MAML_PLUS_PLUS, "--learner maml++"),
+            (True, self.learner, self._idle_switches(), "algorithms that have it, as --learner maml++"),
             (self.learner.multi_step_loss != "annealed", self.learner, ("annealing_epochs",), "annealing"),
             (not self.training.cosine, self.training, ("final_outer_lr",), "--cosine"),
         ]
@@ -149,6 +155,10 @@ class Configuration:
                 if (value := getattr(part, name)) != getattr(type(part)(), name):
                     option = name.replace("_", "-")
                     raise ValueError(f"expected --{option} only with {place}, where it does something, got {value}")
+
+    def _idle_switches(self) -> tuple[str, ...]:
+        names = inspect.signature(ALGORITHMS[self.learner.learner]).parameters
+        return tuple(name for name in _SWITCHES if name not in names)
 
     def build_tasks(self, split: str) -> ImageTasks | Sinusoids:
         """The tasks of ``"train"``, ``"validation"`` or ``"test"``.
@@ -160,8 +170,7 @@ class Configuration:
         queries = o.queries if split == "train" else o.test_queries
         if o.data == "sinusoids":
             return Sinusoids(o.shots, queries)
-        shape: dict[str, Any] = {"ways": o.ways, "shots": o.shots, "queries": queries}
-        shape["rotations"] = o.rotations and split == "train"
+        shape: dict[str, Any] = {"ways": o.ways, "shots": o.shots, "queries": queries, "rotations": o.rotations}
         if o.data == "glyphs":
             return glyphs(split, **shape)
         if o.data == "omniglot":
@@ -190,18 +199,17 @@ class Configuration:
             "autocast": torch.bfloat16 if o.bfloat16 else None,
             "seed": self.training.seed,
         }
-        if o.learner != "maml++":
-            return _PLAIN[o.learner](model, **shared)
-        return maml_plus_plus(
-            model,
-            multi_step_loss=None if o.multi_step_loss == "final" else o.multi_step_loss,
-            annealing_epochs=o.annealing_epochs,
-            step_sizes=o.step_sizes,
-            per_step_weights=o.per_step_weights,
-            per_step_statistics=o.per_step_statistics,
-            first_order_epochs=o.first_order_epochs,
-            **shared,
-        )
+        switches = {
+            "multi_step_loss": None if o.multi_step_loss == "final" else o.multi_step_loss,
+            "annealing_epochs": o.annealing_epochs,
+            "step_sizes": o.step_sizes,
+            "per_step_weights": o.per_step_weights,
+            "per_step_statistics": o.per_step_statistics,
+            "first_order_epochs": o.first_order_epochs,
+        }
+        make = ALGORITHMS[o.learner]
+        names = inspect.signature(make).parameters  # an algorithm gets the switches that its signature names
+        return make(model, **shared, **{name: value for name, value in switches.items() if name in names})
 
     def _model(self, image_shape: tuple[int, int, int] | None) -> nn.Module:
         if image_shape is None:

@@ -10,16 +10,12 @@ from typing import Any
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
-from torch.func import vmap
 from torch.nn import functional as F
 
-from mamlkit.batched_conv4 import each_task
+from mamlkit.arguments import describe, expect_at_least
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
-from mamlkit.meta_gradient import query_outputs
-from mamlkit.task_groups import together
 from mamlkit.tasks import TaskBatch
-from mamlkit.validation import describe, expect_at_least
 
 __all__ = ["Evaluation", "Interval", "evaluate", "evaluate_ensemble", "interval"]
 
@@ -174,9 +170,9 @@ def evaluate_ensemble(
     losses, accuracies, scores = [], [], []
     for first in range(0, tasks.num_tasks, chunk):
         part = tasks.select(slice(first, first + chunk))
-        outputs = [_outputs(learner, part, steps) for learner in learners]
+        outputs = [learner.query_outputs(part, steps) for learner in learners]
         mean = torch.stack(outputs).mean(0) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
-        losses.append(_losses(learners[0], mean, part))
+        losses.append(torch.stack([learners[0].task_losses(values, part.query_y) for values in mean]))
         accuracies.append(_accuracies(learners[0].loss, mean, part.query_y))
         if metric is not None:
             rows = [[_score(metric, *pair) for pair in zip(values, part.query_y, strict=True)] for values in mean]
@@ -214,32 +210,3 @@ def _score(metric: Loss, outputs: Tensor, targets: Tensor) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"expected metric to give one number, got {describe(value)}")
     return float(value)
-
-
-def _outputs(learner: Learner, tasks: TaskBatch, steps: int) -> Tensor:
-    """``(steps + 1, tasks, query, *output)``."""
-    inner = learner.inner_loop(steps=steps)  # first: it may choose another engine
-    try:
-        found = learner.generally(
-            lambda: query_outputs(learner.engine.grouping, inner, learner.initialisation(), tasks)
-        )
-    except (IndexError, RuntimeError):
-        learner.explain(tasks)
-        raise
-    learner.expect_gradients_found()
-    return found
-
-
-def _losses(learner: Learner, outputs: Tensor, tasks: TaskBatch) -> Tensor:
-    """``(steps + 1, tasks)``."""
-    try:
-        return learner.generally(lambda: torch.stack([_task_losses(learner, here, tasks.query_y) for here in outputs]))
-    except (IndexError, RuntimeError):
-        learner.explain(tasks)
-        raise
-
-
-def _task_losses(learner: Learner, outputs: Tensor, targets: Tensor) -> Tensor:
-    if learner.engine.grouping is together:  # the loss is known to run under vmap
-        return vmap(learner.loss)(outputs, targets)  # (tasks,)
-    return each_task(learner.loss)(outputs, targets)  # (tasks,)

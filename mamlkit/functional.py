@@ -26,6 +26,7 @@ __all__ = [
     "Replay",
     "WatchedLoss",
     "batch_norm_layers",
+    "drops",
     "fixed_randomness",
     "is_strange",
     "keep_writes",
@@ -221,6 +222,13 @@ def _set_random_states(device: torch.device, states: list[Tensor]) -> None:
 def is_strange(module: nn.Module) -> bool:
     """Whether a module may do anything: not a layer of torch or mamlkit, or one with hooks or a forward of its own."""
     return not _traits(module).known or "forward" in module.__dict__ or any(_hooks(module))
+
+
+def drops(module: nn.Module) -> bool:
+    """Whether a layer is known to drop values at random."""
+    return isinstance(module, nn.modules.dropout._DropoutNd) or (
+        isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and module.dropout > 0
+    )
 
 
 def structure(model: nn.Module) -> list[tuple[int, type, bool]]:

@@ -21,10 +21,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from mamlkit.functional import FunctionalModel, Parameters, fixed_randomness, parameters_of
-from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
-from mamlkit.tasks import stream_seed
-from mamlkit.validation import (
+from mamlkit.arguments import (
     checked_loss,
     expect_at_least,
     expect_gradients,
@@ -33,6 +30,9 @@ from mamlkit.validation import (
     expect_on_model,
     expect_points,
 )
+from mamlkit.functional import FunctionalModel, Parameters, fixed_randomness, parameters_of
+from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
+from mamlkit.tasks import stream_seed
 
 __all__ = ["Forward", "InnerLoop", "Loss", "Objective", "Order", "adapt", "descend", "inner_step", "moved"]
 
@@ -90,7 +90,7 @@ class InnerLoop:
 
         return objective
 
-    def query_outputs(self, parameters: Parameters, x: Tensor, step: int) -> Tensor:
+    def answers(self, parameters: Parameters, x: Tensor, step: int) -> Tensor:
         """Outputs for query inputs with parameters that ``step`` inner steps made; the pass belongs to the last of these."""
         return self.query_forward(parameters, x, max(step - 1, 0))
 
@@ -112,7 +112,8 @@ def descend(
     """
     trajectory = [parameters]
     for step in range(steps):
-        trajectory.append(inner_step(objective, trajectory[-1], step_sizes(step), step, order))
+        rates = step_sizes(step)  # MAML: alpha; MAML++: learned, for each tensor and step
+        trajectory.append(inner_step(objective, trajectory[-1], rates, step, order))
     return trajectory
 
 

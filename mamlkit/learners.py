@@ -1,6 +1,6 @@
-"""Meta-learners: a model, its step sizes, an outer loss and an order of derivative, put together.
+"""What a learner is: a model, its step sizes, an outer loss and an order of derivative, put together.
 
-A learner is one class, ``Learner``; the algorithms are functions that choose its parts. Each meta-parameter is an ordinary
+A learner is one class, ``Learner``; the functions of ``mamlkit.algorithms`` choose its parts. Each meta-parameter is an ordinary
 ``nn.Parameter``, so that any ``torch.optim`` optimiser drives the outer loop:
 
     learner = maml(mlp(), loss=F.mse_loss, inner_steps=1, inner_lr=0.01)
@@ -13,33 +13,15 @@ A learner is one class, ``Learner``; the algorithms are functions that choose it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypedDict, TypeVar, Unpack
+from collections.abc import Callable
+from typing import Any, Literal, TypedDict, TypeVar
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mamlkit.batch_norm import PerStepBatchNorm
-from mamlkit.functional import (
-    BatchNormMode,
-    FunctionalModel,
-    Parameters,
-    WatchedLoss,
-    batch_norm_layers,
-    is_strange,
-    keep_writes,
-    parameters_of,
-    structure,
-)
-from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
-from mamlkit.meta_gradient import choose_engine, displacement
-from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep, OuterLoss
-from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, Rates, StepSizes
-from mamlkit.task_groups import together
-from mamlkit.tasks import TaskBatch, stream_seed
-from mamlkit.validation import (
+from mamlkit.arguments import (
     checked_loss,
     describe,
     expect_at_least,
@@ -51,8 +33,27 @@ from mamlkit.validation import (
     expect_points,
     expect_same_tasks,
 )
+from mamlkit.batch_norm import PerStepBatchNorm
+from mamlkit.engines import choose_engine
+from mamlkit.functional import (
+    BatchNormMode,
+    FunctionalModel,
+    Parameters,
+    WatchedLoss,
+    batch_norm_layers,
+    drops,
+    keep_writes,
+    parameters_of,
+    structure,
+)
+from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
+from mamlkit.meta_gradient import AllAtOnce, MetaStep
+from mamlkit.outer_loss import FinalStep, OuterLoss
+from mamlkit.reptile import displacement
+from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
+from mamlkit.tasks import TaskBatch, stream_seed
 
-__all__ = ["Learner", "anil", "fomaml", "maml", "maml_plus_plus", "meta_sgd", "reptile"]
+__all__ = ["Learner", "Switches"]
 
 
 Result = TypeVar("Result")
@@ -77,8 +78,8 @@ class Learner(nn.Module):
         inner_steps: K, at least 1.
         step_sizes: which parameters the inner loop moves, and how far.
         outer_loss: how the query losses along the inner loop are weighed; the last one alone when not given.
-        order: 2 for the full meta-gradient, 1 for the first-order approximation, 0 for Reptile, which takes no derivative of the
-            query loss: its direction is theta minus the adapted parameters.
+        order: of derivative: 2 for the full meta-gradient, 1 for the first-order approximation. 0 chooses Reptile, which has no
+            meta-gradient: see ``is_reptile``.
         first_order_epochs: epochs with order 1 before order 2 begins (derivative-order annealing).
         batch_norm: weights and statistics of each inner step; ``None`` leaves the model's own batch norm.
         query_statistics: what batch norm normalises query points with at evaluation: the statistics of the query set
@@ -90,7 +91,11 @@ class Learner(nn.Module):
             evaluation see no dropout.
         seed: of the dropout masks.
         autocast: lower precision for the model, for instance ``torch.bfloat16``; losses and updates stay as they are.
-        engine: ``"auto"``, or a name in ``mamlkit.meta_gradient.ENGINES``; ``print(learner)`` says which was taken.
+        engine: ``"auto"``, or a name in ``mamlkit.engines.ENGINES``; ``print(learner)`` says which was taken. All give the
+            same numbers: in float64 to one part in 10^8, and in float32 no engine is further from float64 than about twice the
+            plain loop is in a forward pass, a gradient and a Hessian-vector product (``make bench`` measures it). Where such an
+            error crosses a kink of ReLU or max-pool, the meta-gradient of one batch can be off by far more, with every engine
+            and with the plain loop.
 
     Raises:
         TypeError, ValueError: naming what was expected and what came.
@@ -124,12 +129,12 @@ class Learner(nn.Module):
         checked_loss(loss)
         self._autocast, self._asked = autocast, (dropout, engine)
         self.loss, self.step_sizes, self.order = loss, step_sizes, order
-        self.outer_loss: OuterLoss = outer_loss or FinalStep()
         if order == 0 and self._loss_parameters():
             name = next(iter(self._loss_parameters()))
             raise ValueError(
                 f"expected a loss without parameters for Reptile, which takes no derivative of it, got {name!r}"
             )
+        self.outer_loss: OuterLoss = outer_loss or FinalStep()
         self.first_order_epochs = expect_at_least("first_order_epochs", first_order_epochs, 0)
         self.batch_norm, self.query_statistics = batch_norm, query_statistics
         self.seed = expect_at_least("seed", seed, 0)
@@ -153,29 +158,26 @@ class Learner(nn.Module):
     def _choose(self) -> None:
         """The engine, and the modes in which it calls the model."""
         dropout, engine = self._asked
-        self.dropout = dropout and any(_drops(module) for module in self.model.modules())
+        self.dropout = dropout and any(drops(module) for module in self.model.modules())
         collects = self.query_statistics == "running" and bool(batch_norm_layers(self.model))
         general = self.dropout or collects or self._autocast is not None
         engine = engine if self._runs_together or engine != "auto" else "task_by_task"
-        self.engine_name, self.engine = choose_engine(engine, self.model, general=general)
-        if self.dropout and self.engine.grouping is together:
-            raise ValueError("expected dropout=False or no dropout layers for engine 'all_at_once', got dropout layers")
-        if self.engine_name == "compiled" and self._loss_parameters():
-            raise ValueError(
-                f"expected a loss without parameters for engine 'compiled', got {next(iter(self._loss_parameters()))!r}"
-            )
-        self._written: dict[str, Tensor] = {}
+        self.engine = choose_engine(engine, self.model, general=general, dropout=self.dropout)
+        if self.engine_name == "compiled" and (names := list(self._loss_parameters())):
+            raise ValueError(f"expected a loss without parameters for engine 'compiled', got {names[0]!r}")
+        called, written = self.engine.network(self.model), dict[str, Tensor]()
 
         def network(batch_norm: BatchNormMode, name: str, *, training: bool, dropout: bool = False) -> FunctionalModel:
             return FunctionalModel(
-                self.model,
+                called,
                 batch_norm=batch_norm,
                 dropout=dropout,
                 autocast=self._autocast,
                 name=name,
-                written=self._written if training else None,
+                written=written if training else None,
             )
 
+        self._written = written
         self._support_train = network("batch", "support", training=True, dropout=dropout)
         self._query_train = network("collect" if collects else "batch", "query", training=True)
         self._support_eval = network("batch", "support", training=False)
@@ -188,9 +190,19 @@ class Learner(nn.Module):
         return self.query_statistics == "batch" and bool(batch_norm_layers(self.model))
 
     @property
+    def is_reptile(self) -> bool:
+        """Whether the outer loop goes where the tasks went, ``mamlkit.reptile``, and differentiates no query loss."""
+        return self.order == 0
+
+    @property
+    def engine_name(self) -> str:
+        """Which engine was taken; one class has one name."""
+        return self.engine.name
+
+    @property
     def current_order(self) -> Order:
         """The order of derivative in this epoch."""
-        return 1 if self.order == 2 and self.epoch < self.first_order_epochs else self.order
+        return 1 if self.order == 2 and self.epoch < self.first_order_epochs else self.order  # MAML++: annealed
 
     def extra_repr(self) -> str:
         """Shown by ``print``: with the engine that was chosen."""
@@ -292,41 +304,73 @@ class Learner(nn.Module):
             TypeError, ValueError: if the tensors of the batch do not fit each other.
         """
         tasks = self.expect_tasks(tasks)
-        inner, start, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
+        self._look()
         self._written.clear()
-        gradients: Sequence[Tensor | None]
-        if self.order == 0:
-            loss, direction = self.generally(
-                lambda: displacement(self.engine.grouping, inner, start, tasks, first_task)
-            )
-            gradients = [direction.get(name.removeprefix("model.")) for name in learned]
-        else:
-            if not torch.is_grad_enabled():
-                raise RuntimeError("expected gradients to be switched on, got meta_backward under torch.no_grad()")
-            weights = self.outer_loss.weights(self.inner_steps, self.epoch)
-            wanted = list(learned.values())
-            try:
-                loss, gradients = self.generally(lambda: self.engine(inner, start, tasks, weights, wanted, first_task))
-            except (IndexError, RuntimeError):
-                self.explain(tasks)
-                raise
-        self.expect_gradients_found()
-        for parameter, gradient in zip(learned.values(), gradients, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        direction = self._displacement if self.is_reptile else self._meta_gradient
+        loss, gradients = self._generally(lambda: direction(tasks, first_task))
+        self._expect_gradients_found()
+        learned = self.meta_parameters()
+        for name, gradient in gradients.items():
+            parameter = learned[name]
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         keep_writes(self.model, self._written)
         self.meta_steps += 1
         return loss
 
-    def written_buffers(self) -> list[Tensor]:
-        """The model's own buffers that the last meta-batch wrote into, batch norm's apart."""
-        return [self.model.get_buffer(name) for name in sorted(self._written)]
+    def _meta_gradient(self, tasks: TaskBatch, first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The meta-loss ``()`` and its gradient, by the name of the meta-parameter: MAML and most of its relatives."""
+        if not torch.is_grad_enabled():
+            raise RuntimeError("expected gradients to be switched on, got meta_backward under torch.no_grad()")
+        inner, theta, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
+        weights = self.outer_loss.weights(self.inner_steps, self.epoch)  # MAML: 0, ..., 0, 1; MAML++: of each step
+        try:
+            loss, gradients = self.engine(MetaStep(inner, theta, tasks, weights, list(learned.values()), first_task))
+        except (IndexError, RuntimeError):
+            self._explain(tasks)
+            raise
+        return loss, dict(zip(learned, gradients, strict=True))
 
-    def expect_gradients_found(self) -> None:
+    def _displacement(self, tasks: TaskBatch, first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same for Reptile, whose direction is no gradient; it moves theta alone."""
+        theta = self.initialisation()
+        groups = self.engine.groups(self.inner_loop(training=True), theta, tasks, first_task)
+        loss, direction = displacement(groups, theta, tasks)
+        return loss, {f"model.{name}": gone for name, gone in direction.items()}
+
+    def _generally(self, compute: Callable[[], Result]) -> Result:
+        """What ``compute`` gives; with engine ``"auto"`` task by task from now on where a loss does not run under ``vmap``."""
+        try:
+            return compute()
+        except Exception as error:
+            if not isinstance(self.engine, AllAtOnce) or str(error).startswith("expected "):
+                raise
+            if self._asked[1] != "auto":
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                if "vmap" not in str(error):
+                    raise
+                raise ValueError(
+                    f"expected a model and a loss that run under vmap for engine {self.engine_name!r}, got {reason:.80}...; "
+                    "use 'task_by_task'"
+                ) from error
+            fast = self.engine
+            self.engine = choose_engine("task_by_task", self.model)
+            try:
+                result = compute()
+            except Exception:  # it was something else
+                self.engine = fast
+                raise
+            self._runs_together = False
+            return result
+
+    def _expect_gradients_found(self) -> None:
         """Refuse a model that loses the gradient of a parameter that it reads."""
         self._support_train.expect_gradients_found()
         self._query_train.expect_gradients_found()
         self._support_eval.expect_gradients_found()
+
+    def written_buffers(self) -> list[Tensor]:
+        """The model's own buffers that the last meta-batch wrote into, batch norm's apart."""
+        return [self.model.get_buffer(name) for name in sorted(self._written)]
 
     def adapt(
         self,
@@ -350,8 +394,44 @@ class Learner(nn.Module):
         )
         start = {name: value.detach().clone() for name, value in self.initialisation().items()}  # outlives training
         path = self.inner_loop(steps=steps).trajectory(start, support_x, support_y)
-        self.expect_gradients_found()
+        self._expect_gradients_found()
         return path
+
+    def query_outputs(self, tasks: TaskBatch, steps: int | None = None) -> Tensor:
+        """Outputs for the query points of many tasks, before adaptation and after each step; no gradient is kept.
+
+        Args:
+            tasks: the batch.
+            steps: K in training when not given.
+
+        Returns:
+            ``(steps + 1, tasks, query, *output)``.
+        """
+        inner = self.inner_loop(steps=steps)
+
+        def answers() -> Tensor:
+            outputs = []
+            with torch.no_grad():
+                for group in self.engine.groups(inner, self.initialisation(), tasks, 0):
+                    path = enumerate(group.adapt())
+                    outputs.append(torch.stack([group.query_outputs(here, step) for step, here in path]))
+            return torch.cat(outputs, 1)
+
+        try:
+            found = self._generally(answers)
+        except (IndexError, RuntimeError):
+            self._explain(tasks)
+            raise
+        self._expect_gradients_found()
+        return found
+
+    def task_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each task ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
+        try:
+            return self._generally(lambda: self.engine.task_losses(self.loss)(outputs, targets))
+        except (IndexError, RuntimeError):
+            self._expect_classes(outputs[0], targets)
+            raise
 
     def expect_tasks(self, tasks: TaskBatch) -> TaskBatch:
         """These tasks, once they are known to fit each other and the model."""
@@ -365,38 +445,20 @@ class Learner(nn.Module):
         expect_on_model(self.model, *rates, any_type=True)  # torch takes a single number from any device
         return tasks
 
-    def generally(self, compute: Callable[[], Result]) -> Result:
-        """What ``compute`` gives; with engine ``"auto"`` task by task from now on where a loss does not run under ``vmap``."""
-        try:
-            return compute()
-        except Exception as error:
-            if self.engine.grouping is not together or str(error).startswith("expected "):
-                raise
-            if self._asked[1] != "auto":
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                if "vmap" not in str(error):
-                    raise
-                raise ValueError(
-                    f"expected a model and a loss that run under vmap for engine {self.engine_name!r}, got {reason:.80}...; "
-                    "use 'task_by_task'"
-                ) from error
-            fast = self.engine_name, self.engine
-            self.engine_name, self.engine = choose_engine("task_by_task", self.model)
-            try:
-                result = compute()
-            except Exception:  # it was something else
-                self.engine_name, self.engine = fast
-                raise
-            self._runs_together = False
-            return result
-
-    def explain(self, tasks: TaskBatch) -> None:
+    def _explain(self, tasks: TaskBatch) -> None:
         """After a failure, say in one line what torch says in many. (On a GPU labels out of range end the process.)"""
-        if self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss):
-            classes = self.predict(tasks.query_x[0]).shape[1]
-            for labels in (tasks.support_y, tasks.query_y):
+        if self._takes_classes():
+            self._expect_classes(self.predict(tasks.query_x[0]), tasks.support_y, tasks.query_y)
+
+    def _takes_classes(self) -> bool:
+        return self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss)
+
+    def _expect_classes(self, outputs: Tensor, *targets: Tensor) -> None:
+        """Class numbers that fit outputs ``(points, classes, ...)``, where the loss takes such."""
+        if self._takes_classes() and outputs.ndim > 1:
+            for labels in targets:
                 if not labels.is_floating_point() and labels.device.type == "cpu":
-                    expect_classes(labels, classes)
+                    expect_classes(labels, outputs.shape[1])
 
     def predict(
         self, x: Float[Tensor, "points *input"], parameters: Parameters | None = None, step: int | None = None
@@ -420,167 +482,9 @@ class Learner(nn.Module):
             if self.batch_norm is None:
                 return network(parameters, x, twice=twice)
             rows = self.batch_norm.weights(step) | (self.batch_norm.statistics(step) if judges else {})
-            return network({**parameters, **rows}, x, twice=twice)
+            return network({**parameters, **rows}, x, twice=twice)  # MAML++: with the batch norm of this step
 
         return forward
-
-
-def maml(
-    model: nn.Module,
-    *,
-    inner_steps: int = 5,
-    inner_lr: float = 0.01,
-    loss: Loss = F.cross_entropy,
-    **switches: Unpack[Switches],
-) -> Learner:
-    """MAML with the full second-order meta-gradient: Finn et al., 2017, arXiv:1703.03400, algorithms 1 and 2."""
-    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
-
-
-def fomaml(
-    model: nn.Module,
-    *,
-    inner_steps: int = 5,
-    inner_lr: float = 0.01,
-    loss: Loss = F.cross_entropy,
-    **switches: Unpack[Switches],
-) -> Learner:
-    """First-order MAML, which drops the Hessian: Finn et al., 2017, section 5.2; Nichol et al., 2018, arXiv:1803.02999."""
-    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=1, **switches)
-
-
-def reptile(
-    model: nn.Module,
-    *,
-    inner_steps: int = 5,
-    inner_lr: float = 0.01,
-    loss: Loss = F.cross_entropy,
-    **switches: Unpack[Switches],
-) -> Learner:
-    """Reptile: move theta towards the adapted parameters (Nichol et al., 2018, arXiv:1803.02999, algorithm 2)."""
-    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=0, **switches)
-
-
-def anil(
-    model: nn.Module,
-    *,
-    adapted: Iterable[str] | None = None,
-    inner_steps: int = 5,
-    inner_lr: float = 0.01,
-    loss: Loss = F.cross_entropy,
-    **switches: Unpack[Switches],
-) -> Learner:
-    """ANIL, almost no inner loop: only some parameters are adapted (Raghu et al., 2020, arXiv:1909.09157, section 4).
-
-    Args:
-        model: any module.
-        adapted: names of the parameters that the inner loop moves; those of the last layer of an ``nn.Sequential`` when not
-            given. Other models must say, as the order in which they register layers need not be that of the calls.
-        inner_steps: K.
-        inner_lr: alpha.
-        loss: of outputs and targets, averaged over points.
-        switches: see ``Learner``.
-
-    Raises:
-        ValueError: for a name that is not a parameter of the model.
-    """
-    everything = parameters_of(expect_model(model))
-    chosen = _last_layer(model) if adapted is None else list(adapted)
-    if unknown := [name for name in chosen if name not in everything]:
-        raise ValueError(f"expected names out of {', '.join(everything)}, got {', '.join(map(repr, unknown))}")
-    if not chosen:
-        raise ValueError("expected at least one parameter to adapt, got none")
-    sizes = FixedStepSize(chosen, inner_lr)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
-
-
-def meta_sgd(
-    model: nn.Module,
-    *,
-    inner_steps: int = 1,
-    inner_lr: float = 0.01,
-    loss: Loss = F.cross_entropy,
-    **switches: Unpack[Switches],
-) -> Learner:
-    """Meta-SGD: MAML with a learned rate for every single parameter (Li et al., 2017, arXiv:1707.09835, equation 3)."""
-    sizes = LearnedStepSizes(parameters_of(expect_model(model)), inner_lr, "parameter", inner_steps)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
-
-
-def maml_plus_plus(
-    model: nn.Module,
-    *,
-    inner_steps: int = 5,
-    inner_lr: float = 0.1,
-    loss: Loss = F.cross_entropy,
-    multi_step_loss: Literal["annealed", "uniform"] | Sequence[float] | None = "annealed",
-    annealing_epochs: int = 10,
-    step_sizes: Literal["fixed", "tensor", "tensor_and_step", "parameter"] = "tensor_and_step",
-    per_step_weights: bool = True,
-    per_step_statistics: bool = False,
-    first_order_epochs: int = 0,
-    **switches: Unpack[Switches],
-) -> Learner:
-    """MAML++, every part a switch: Antoniou et al., 2019, arXiv:1810.09502, section 4. Cosine annealing is part of ``fit``.
-
-    The per-step parts of batch norm apply where the model has batch norm.
-
-    Args:
-        model: any module.
-        inner_steps: K.
-        inner_lr: alpha, or what the learned rates start from.
-        loss: of outputs and targets, averaged over points.
-        multi_step_loss: weigh the query losses of all steps, annealed towards the last (``"annealed"``), equally
-            (``"uniform"``) or as given; ``None``: the last step only.
-        annealing_epochs: until only the last step counts.
-        step_sizes: one fixed rate, or learned ones: see ``LearnedStepSizes``.
-        per_step_weights: scale and shift of batch norm for each inner step, meta-learned and not adapted (BNWB).
-        per_step_statistics: collect running statistics for each inner step and normalise query points with them at evaluation
-            (BNRS). Off, query points are normalised with their own batch, which is what the authors' code does.
-        first_order_epochs: epochs of first order before second order begins (DA).
-        switches: see ``Learner``.
-
-    Raises:
-        TypeError, ValueError: naming what was expected and what came.
-    """
-    expect_model(model)
-    expect_at_least("inner_steps", inner_steps, 1)
-    expect_one_of("step_sizes", step_sizes, ("fixed", *LearnedStepSizes.kinds))
-    layers = batch_norm_layers(model).values()
-    has_batch_norm = bool(layers)
-    learned = any(not layer.affine or parameters_of(layer) for layer in layers)
-    rows = None
-    if has_batch_norm and ((per_step_weights and learned) or per_step_statistics):
-        rows = PerStepBatchNorm(model, inner_steps, weights=per_step_weights, statistics=per_step_statistics)
-    replaced = rows.weight_names if rows else set()
-    adapted = {name: value for name, value in parameters_of(model).items() if name not in replaced}
-    return Learner(
-        model,
-        loss=loss,
-        inner_steps=inner_steps,
-        step_sizes=(
-            FixedStepSize(adapted, inner_lr)
-            if step_sizes == "fixed"
-            else LearnedStepSizes(adapted, inner_lr, step_sizes, inner_steps)
-        ),
-        outer_loss=_outer_loss(multi_step_loss, annealing_epochs),
-        first_order_epochs=first_order_epochs,
-        batch_norm=rows,
-        query_statistics="running" if per_step_statistics and has_batch_norm else "batch",
-        **switches,
-    )
-
-
-def _outer_loss(multi_step_loss: str | Sequence[float] | None, annealing_epochs: int) -> OuterLoss:
-    if multi_step_loss is None:
-        return FinalStep()
-    if not isinstance(multi_step_loss, str):
-        return MultiStep(multi_step_loss)
-    expect_one_of("multi_step_loss", multi_step_loss, ("annealed", "uniform"))
-    return AnnealedMultiStep(annealing_epochs) if multi_step_loss == "annealed" else MultiStep()
 
 
 def _facts(part: object) -> str:
@@ -592,25 +496,3 @@ def _facts(part: object) -> str:
 
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-
-
-def _drops(module: nn.Module) -> bool:
-    """Whether a layer is known to drop values at random."""
-    return isinstance(module, nn.modules.dropout._DropoutNd) or (
-        isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and module.dropout > 0
-    )
-
-
-def _last_layer(model: nn.Module) -> list[str]:
-    """The parameters of the layer that is called last."""
-    layers = [(name, child) for name, child in model.named_children() if parameters_of(child)]
-    if list(model.parameters(recurse=False)) and not layers:
-        return list(parameters_of(model))
-    if is_strange(model) or not isinstance(model, nn.Sequential) or not layers:
-        named = list(parameters_of(model))
-        raise ValueError(
-            f"expected adapted=[...] for a {type(model).__name__}, whose last layer only its forward knows, got None; "
-            f"names are {', '.join(map(repr, named[-2:]))}, ..."
-        )
-    name, last = layers[-1]
-    return [f"{name}.{part}" for part in _last_layer(last)]

@@ -1,173 +1,118 @@
 """The meta-gradient: the derivative of the query loss after adaptation with respect to what was there before it.
 
-An *engine* computes it for a batch of tasks. All engines give the same numbers; they differ in time and memory only.
+MAML (Finn et al., 2017, arXiv:1703.03400, algorithm 2) is the loop in ``TaskByTask`` below. For each task it walks the inner
+loop, theta^(0) = theta to theta^(K), asks how good the result is on the query set, and takes the derivative by theta, through all
+steps, of the mean over tasks:
+
+    meta-loss = 1/T sum_t sum_k w_k L_query,t(theta_t^(k)),        w = (0, ..., 0, 1) in MAML.
+
+One step, theta^(k+1) = theta^(k) - alpha dL_support/dtheta^(k), is ``inner_step`` in ``inner_loop``. Comments that name
+MAML++ say where it and MAML part. The other parts of MAML++ come in with ``inner`` (its step sizes, its batch norm) and with the
+meta-parameters, to which they add their own: see ``maml_plus_plus`` in ``algorithms``.
+
+An *engine* is a way to compute this. All engines give the same numbers; they differ in time and memory only. The two here take
+reverse mode through everything that happened; ``mamlkit.engines`` has faster and smaller ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 
-from mamlkit.adjoint import Adjoint
-from mamlkit.batched_conv4 import Conv4, conv4_together
-from mamlkit.compiling import Compiled
 from mamlkit.functional import Parameters, real_type
-from mamlkit.inner_loop import InnerLoop, descend
-from mamlkit.task_groups import Grouping, TaskGroup, can_run_together, one_by_one, together
+from mamlkit.inner_loop import InnerLoop, Loss
+from mamlkit.task_groups import Grouping, each_task, one_by_one, together
 from mamlkit.tasks import TaskBatch
-from mamlkit.validation import expect_one_of
 
-__all__ = ["ENGINES", "Engine", "Unrolled", "choose_engine", "displacement", "query_outputs"]
-
-
-@runtime_checkable
-class Engine(Protocol):
-    """Computes the meta-loss of a batch and its gradient."""
-
-    grouping: Grouping
-
-    def __call__(
-        self,
-        inner: InnerLoop,
-        parameters: Parameters,
-        tasks: TaskBatch,
-        weights: Tensor,
-        meta_parameters: Sequence[Tensor],
-        first_task: int = 0,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The meta-gradient of a batch.
-
-        Args:
-            inner: how a task is adapted.
-            parameters: the initialisation, by name.
-            tasks: the meta-batch.
-            weights: ``(steps,)``, of the query loss after each step.
-            meta_parameters: what to differentiate with respect to.
-            first_task: number of the first task, for the dropout masks.
-
-        Returns:
-            The mean over tasks of the weighted query loss ``()``, and its gradient for each meta-parameter.
-        """
-        ...
+__all__ = ["AllAtOnce", "Engine", "MetaStep", "TaskByTask"]
 
 
-class Unrolled:
-    """Differentiate through the unrolled inner loop: reverse mode over everything that happened."""
+@dataclass(frozen=True)
+class MetaStep:
+    """What an engine is asked for: the meta-loss of one batch, and its gradient.
 
-    def __init__(self, grouping: Grouping) -> None:
-        self.grouping = grouping
+    Attributes:
+        inner: how a task is adapted.
+        parameters: theta, by name.
+        tasks: the meta-batch.
+        weights: ``(steps,)``, of the query loss after each step.
+        meta_parameters: what to differentiate with respect to.
+        first_task: number of the first task, for the dropout masks.
+    """
 
-    def __call__(
-        self,
-        inner: InnerLoop,
-        parameters: Parameters,
-        tasks: TaskBatch,
-        weights: Tensor,
-        meta_parameters: Sequence[Tensor],
-        first_task: int = 0,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """See ``Engine``."""
-        total = torch.zeros((), dtype=real_type(parameters), device=tasks.query_x.device)  # ()
-        gradients = [torch.zeros_like(parameter) for parameter in meta_parameters]
-        for group in self.grouping(inner, parameters, tasks, first_task):
-            path = _path(inner, group)
+    inner: InnerLoop
+    parameters: Parameters
+    tasks: TaskBatch
+    weights: Tensor
+    meta_parameters: Sequence[Tensor]
+    first_task: int = 0
+
+    def zero(self) -> Tensor:
+        """A loss ``()`` to add to."""
+        return torch.zeros((), dtype=real_type(self.parameters), device=self.tasks.query_x.device)
+
+
+class Engine(ABC):
+    """Computes the meta-loss of a batch and its gradient.
+
+    Attributes:
+        name: what ``print(learner)`` says.
+        groups: how it takes the tasks of a batch.
+    """
+
+    name: ClassVar[str]
+    groups: Grouping
+
+    @abstractmethod
+    def __call__(self, step: MetaStep) -> tuple[Tensor, list[Tensor]]:
+        """The mean over tasks of the weighted query losses ``()``, and its gradient for each meta-parameter."""
+
+    def network(self, model: nn.Module) -> nn.Module:
+        """What is called in place of the model: the same layers, in a form that can take what this engine gives it."""
+        return model
+
+    def task_losses(self, loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss of each task, ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
+        return each_task(loss)
+
+
+class TaskByTask(Engine):
+    """MAML as it is written. Holds the graph of one task at a time, and is right for every module."""
+
+    name = "task_by_task"
+    groups = staticmethod(one_by_one)
+
+    def __call__(self, step: MetaStep) -> tuple[Tensor, list[Tensor]]:
+        """The gradient of the meta-loss, task by task (Finn et al., 2017, algorithm 2)."""
+        total, gradients = step.zero(), [torch.zeros_like(parameter) for parameter in step.meta_parameters]
+        for group in self.groups(step.inner, step.parameters, step.tasks, step.first_task):
+            path = group.adapt()  # theta^(0), ..., theta^(K)
             losses = []
-            for step, weight in enumerate(weights.tolist(), start=1):
-                for queries in group.queries:
-                    if weight:
-                        outputs = queries.outputs(queries.of(path[step]), step)
-                        losses.append(weight * queries.losses(outputs).sum())
-                    elif inner.collects_every_step:
-                        with torch.no_grad():
-                            queries.outputs(queries.of(path[step]), step)
-            loss = torch.stack(losses).sum() / tasks.num_tasks  # ()
-            shares = torch.autograd.grad(loss, list(meta_parameters), materialize_grads=True)
+            for k, weight in enumerate(step.weights.tolist(), start=1):
+                if weight:  # MAML: after step K alone; MAML++: after every step
+                    losses.append(weight * group.query_loss(path[k], k))
+                else:
+                    group.collect(path[k], k)  # MAML++: batch statistics of each step
+            loss = torch.stack(losses).sum() / step.tasks.num_tasks  # ()
+            shares = torch.autograd.grad(loss, list(step.meta_parameters), materialize_grads=True)
             for gradient, share in zip(gradients, shares, strict=True):
                 gradient += share
             total += loss.detach()
         return total, gradients
 
 
-def _path(inner: InnerLoop, group: TaskGroup) -> list[Parameters]:
-    """The parameters of a group's tasks after 0, 1, ..., K steps."""
-    return descend(group.support_loss, group.start, inner.step_sizes, inner.steps, inner.order)
+class AllAtOnce(TaskByTask):
+    """The same with all tasks in one call, for models that are safe under ``torch.func.vmap``."""
 
+    name = "all_at_once"
+    groups = staticmethod(together)
 
-ENGINES: dict[str, Engine] = {
-    "task_by_task": Unrolled(one_by_one),
-    "all_at_once": Unrolled(together),
-    "recomputed": Adjoint(one_by_one, keep=False),
-    "compiled": Compiled(),
-}
-# What two of them are for ``conv4``, which has a batched version of its own.
-_CONV4: dict[str, Engine] = {
-    "all_at_once": Adjoint(conv4_together, keep=True),
-    "recomputed": Adjoint(conv4_together, keep=False),
-}
-
-
-def choose_engine(name: str, model: nn.Module, *, general: bool = False) -> tuple[str, Engine]:
-    """The engine of that name, and its name; ``"auto"`` takes ``all_at_once`` where it is known to be right.
-
-    That is for ``conv4``, which has a batched version of its own, and for models known to be safe under ``vmap``.
-
-    Args:
-        name: ``"auto"`` or a name in ``ENGINES``.
-        model: what is adapted.
-        general: whether the model is called in ways that ``conv4_together`` does not know: dropout, autocast, running statistics.
-
-    Raises:
-        ValueError: for an unknown name, or ``all_at_once`` or ``compiled`` for another model with batch norm.
-    """
-    expect_one_of("engine", name, ("auto", *ENGINES))
-    conv4 = isinstance(model, Conv4) and model.runs_together() and not general
-    if name == "auto":
-        name = "all_at_once" if conv4 or can_run_together(model) else "task_by_task"
-    if conv4 and name in _CONV4:
-        return name, _CONV4[name]
-    normalises = any(isinstance(m, nn.modules.batchnorm._NormBase) for m in model.modules())
-    if normalises and name in ("all_at_once", "compiled"):
-        raise ValueError(
-            f"expected a model without batch norm or instance norm for engine {name!r}, got one with it; use 'task_by_task'"
-        )
-    return name, Compiled() if name == "compiled" else ENGINES[name]  # a program belongs to one learner
-
-
-def displacement(
-    grouping: Grouping, inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_task: int = 0
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Reptile's direction, theta minus the mean of the adapted parameters (Nichol et al., 2018, arXiv:1803.02999, algorithm 2).
-
-    Every task starts from the same theta.
-
-    Returns:
-        The mean query loss after adaptation ``()``, and the direction by parameter name.
-    """
-    total = torch.zeros((), dtype=real_type(parameters), device=tasks.query_x.device)  # ()
-    direction = {name: torch.zeros_like(value) for name, value in parameters.items()}
-    with torch.no_grad():
-        for group in grouping(inner, parameters, tasks, first_task):
-            end = _path(inner, group)[-1]
-            for name, way in group.summed({name: group.start[name] - end[name] for name in end}).items():
-                direction[name] += way / tasks.num_tasks  # the parameter's shape
-            for queries in group.queries:
-                total += queries.losses(queries.outputs(queries.of(end), inner.steps)).sum() / tasks.num_tasks
-    return total, direction
-
-
-def query_outputs(grouping: Grouping, inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> Tensor:
-    """Outputs for the query points before adaptation and after each step; no gradient is kept.
-
-    Returns:
-        ``(steps + 1, tasks, query, *output)``.
-    """
-    outputs = []
-    with torch.no_grad():
-        for group in grouping(inner, parameters, tasks, 0):
-            path = list(enumerate(_path(inner, group)))
-            for queries in group.queries:
-                outputs.append(torch.stack([queries.outputs(queries.of(here), step) for step, here in path]))
-    return torch.cat(outputs, 1)
+    def task_losses(self, loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
+        """As ``Engine`` has it; the loss is known to run under ``vmap``."""
+        return vmap(loss)

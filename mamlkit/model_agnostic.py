@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from mamlkit.algorithms import ALGORITHMS
+from mamlkit.arguments import expect_at_least, expect_one_of, expect_rate, stack_tasks
 from mamlkit.evaluation import Evaluation, evaluate
 from mamlkit.functional import Parameters, unchanged_on_error
 from mamlkit.inner_loop import Loss
-from mamlkit.learners import Learner, anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
+from mamlkit.learners import Learner
 from mamlkit.step_sizes import LearnedStepSizes
 from mamlkit.tasks import TaskBatch
-from mamlkit.validation import expect_at_least, expect_one_of, expect_rate, stack_tasks
 
 __all__ = ["ModelAgnosticMetaLearning", "evaluate_maml", "train_maml"]
 
@@ -37,7 +38,8 @@ class ModelAgnosticMetaLearning:
         outer_lr: beta, the learning rate of the meta-optimiser (Adam).
         inner_steps: K.
         plus_plus: MAML++ instead of MAML (Antoniou et al., 2019, arXiv:1810.09502).
-        algorithm: ``"maml"``, ``"fomaml"``, ``"reptile"``, ``"anil"`` or ``"meta-sgd"``; only ``"maml"`` goes with ``plus_plus``.
+        algorithm: a name in ``mamlkit.algorithms.ALGORITHMS``, such as ``"anil"`` or ``"meta-sgd"``. ``"maml++"`` is not one of
+            them here: it is ``plus_plus``, which goes with ``"maml"`` only.
         loss: of outputs and targets, averaged over points; cross-entropy when not given.
         mixed_precision: run the model in bfloat16 where torch deems it safe.
         switches: what else ``maml_plus_plus``, ``anil`` or ``Learner`` takes, by name: ``step_sizes``, ``dropout``, ...
@@ -63,11 +65,11 @@ class ModelAgnosticMetaLearning:
         mixed_precision: bool = False,
         **switches: Any,
     ) -> None:
-        expect_one_of("algorithm", algorithm, tuple(_ALGORITHMS))
+        expect_one_of("algorithm", algorithm, [name for name in ALGORITHMS if name != "maml++"])
         if plus_plus and algorithm != "maml":
             raise ValueError(f"expected algorithm='maml' with plus_plus=True, got {algorithm!r}")
         expect_rate("outer_lr", outer_lr)
-        make = maml_plus_plus if plus_plus else _ALGORITHMS[algorithm]
+        make = ALGORITHMS["maml++" if plus_plus else algorithm]
         autocast = torch.bfloat16 if mixed_precision else None
         self.learner: Learner = make(
             model, inner_steps=inner_steps, inner_lr=inner_lr, loss=loss, autocast=autocast, **switches
@@ -186,6 +188,3 @@ def evaluate_maml(system: ModelAgnosticMetaLearning, tasks: TaskBatch, *, steps:
     share of tasks above 80 %; ``mamlkit.plots.plot_adaptation({"MAML": result})`` draws it.
     """
     return evaluate(system.learner, tasks, steps=steps)
-
-
-_ALGORITHMS = {"maml": maml, "fomaml": fomaml, "reptile": reptile, "anil": anil, "meta-sgd": meta_sgd}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 
 import torch
 from torch import nn
 
-from mamlkit.batched_conv4 import Conv4
-from mamlkit.validation import expect_at_least, expect_one_of
+from mamlkit.arguments import expect_at_least, expect_one_of
+from mamlkit.functional import fixed_randomness
 
-__all__ = ["conv4", "mlp"]
+__all__ = ["Conv4", "conv4", "mlp"]
 
 
 def mlp(sizes: Sequence[int] = (1, 40, 40, 1), *, seed: int | None = None) -> nn.Sequential:
@@ -33,6 +34,10 @@ def mlp(sizes: Sequence[int] = (1, 40, 40, 1), *, seed: int | None = None) -> nn
         for width, next_width in pairwise(sizes):
             layers += [nn.Linear(width, next_width), nn.ReLU()]
     return nn.Sequential(*layers[:-1])  # no ReLU after the output
+
+
+class Conv4(nn.Sequential):
+    """What ``conv4`` makes: layers in a row, under a name by which engines know them."""
 
 
 def conv4(
@@ -101,17 +106,6 @@ def conv4(
     return Conv4(*layers)
 
 
-class seeded:
+def seeded(seed: int | None) -> AbstractContextManager[None]:
     """``with seeded(3): ...`` draws from seed 3 and leaves torch's global generator as it was; ``None`` changes nothing."""
-
-    def __init__(self, seed: int | None) -> None:
-        self.seed = seed
-
-    def __enter__(self) -> None:
-        if self.seed is not None:
-            self.state = torch.random.get_rng_state()
-            torch.random.default_generator.manual_seed(self.seed)
-
-    def __exit__(self, *exception: object) -> None:
-        if self.seed is not None:
-            torch.random.set_rng_state(self.state)
+    return fixed_randomness(seed, torch.device("cpu"))

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mamlkit.validation import expect_at_least
+from mamlkit.arguments import expect_at_least
 
 __all__ = ["AnnealedMultiStep", "FinalStep", "MultiStep", "OuterLoss"]
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from mamlkit.arguments import expect_at_least, expect_one_of, expect_rate
 from mamlkit.functional import key_of
-from mamlkit.validation import expect_at_least, expect_one_of, expect_rate
 
 __all__ = ["FixedStepSize", "LearnedStepSizes", "Rates", "StepSizes"]
 

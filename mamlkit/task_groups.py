@@ -1,7 +1,7 @@
 """Two ways to take the tasks of a batch: one after the other, or all together.
 
-Both describe the same computation, as groups of tasks whose losses are functions of parameters; the engines of ``meta_gradient``
-and ``adjoint`` differentiate them.
+Both describe the same computation, as groups of tasks that can be asked for what MAML needs of a task: ``adapt()``, the inner
+loop, and ``query_loss(parameters, step)``, how good its result is. Engines put these together and differentiate.
 
 * ``one_by_one`` works for every module and holds one task at a time;
 * ``together`` runs the model under ``torch.func.vmap``: many times faster for small networks. Not for modules with batch norm,
@@ -10,17 +10,20 @@ and ``adjoint`` differentiate them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.func import vmap
+from torch.nn import functional as F
 
 from mamlkit.functional import Parameters, is_strange
-from mamlkit.inner_loop import InnerLoop, Objective
+from mamlkit.inner_loop import InnerLoop, Loss, Objective, descend
 from mamlkit.tasks import TaskBatch
 
-__all__ = ["Grouping", "Queries", "TaskGroup", "can_run_together", "one_by_one", "together"]
+__all__ = ["Grouping", "Queries", "TaskGroup", "each_task", "one_by_one", "safe_under_vmap", "together"]
 
 # Modules that act on each point alone and draw nothing: safe under vmap, second derivatives included.
 _POINTWISE = (
@@ -47,25 +50,55 @@ class Queries:
         """The parameters of these tasks."""
         return parameters if self.tasks is None else {name: value[self.tasks] for name, value in parameters.items()}
 
+    def loss(self, parameters: Parameters, step: int) -> Tensor:
+        """The sum of the losses of these tasks ``()``, with parameters of these tasks that ``step`` inner steps made."""
+        return self.losses(self.outputs(parameters, step)).sum()
+
 
 @dataclass(frozen=True)
 class TaskGroup:
-    """Some tasks of a batch.
+    """Some tasks of a batch, computed in one go. Their parameters are named, as those of one task are.
 
     Attributes:
+        inner: how each of them is adapted.
         start: theta for each task, by name, with a leading axis for the tasks; without it in a group of one task.
         support_loss: (parameters, inner step from 0) -> the sum of the tasks' support losses ``()``. Tasks do not touch each
             other, so that its gradient is, row by row, the gradient of each.
-        queries: the query sets, in pieces that are computed one at a time.
+        pieces: the query sets, in pieces that can be computed one at a time. Only an engine that does so looks at them.
     """
 
+    inner: InnerLoop
     start: Parameters
     support_loss: Objective
-    queries: Sequence[Queries]
+    pieces: Sequence[Queries]
+
+    def adapt(self) -> list[Parameters]:
+        """The inner loop: the parameters after 0, 1, ..., K steps, theta^(0) to theta^(K)."""
+        return descend(self.support_loss, self.start, self.inner.step_sizes, self.inner.steps, self.inner.order)
+
+    def query_loss(self, parameters: Parameters, step: int) -> Tensor:
+        """The sum of the tasks' query losses ``()``, with parameters that ``step`` inner steps made."""
+        first, *others = self.query_losses(parameters, step)
+        return sum(others, first)
+
+    def query_losses(self, parameters: Parameters, step: int) -> Iterator[Tensor]:
+        """The summands of ``query_loss``, one for each piece ``()``."""
+        for piece in self.pieces:
+            yield piece.loss(piece.of(parameters), step)
+
+    def query_outputs(self, parameters: Parameters, step: int) -> Tensor:
+        """What the query points are answered with ``(tasks, query, *output)``; arguments as ``query_loss``."""
+        return torch.cat([piece.outputs(piece.of(parameters), step) for piece in self.pieces])
+
+    def collect(self, parameters: Parameters, step: int) -> None:
+        """Where each inner step has batch statistics of its own, let this one see its query points, although nothing is asked."""
+        if self.inner.collects_every_step:
+            with torch.no_grad():
+                self.query_outputs(parameters, step)
 
     def summed(self, values: Parameters) -> Parameters:
         """Sums over the tasks of the group."""
-        single = self.queries[0].tasks is None
+        single = self.pieces[0].tasks is None
         return values if single else {name: value.sum(0) for name, value in values.items()}
 
 
@@ -89,10 +122,10 @@ def _one(inner: InnerLoop, parameters: Parameters, task: tuple[Tensor, ...], num
     support_x, support_y, query_x, query_y = task
     queries = Queries(
         tasks=None,
-        outputs=lambda current, step: inner.query_outputs(current, query_x, step)[None],  # (1, query, *output)
+        outputs=lambda current, step: inner.answers(current, query_x, step)[None],  # (1, query, *output)
         losses=lambda outputs: inner.loss(outputs[0], query_y)[None],  # (1,)
     )
-    return TaskGroup(parameters, inner.support_loss(support_x, support_y, number), [queries])
+    return TaskGroup(inner, parameters, inner.support_loss(support_x, support_y, number), [queries])
 
 
 def together(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_task: int = 0) -> Iterator[TaskGroup]:
@@ -103,15 +136,35 @@ def together(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_t
         forward = vmap(lambda task_parameters, x: inner.support_forward(task_parameters, x, step))
         return losses(forward(current, tasks.support_x), tasks.support_y).sum()  # ()
 
-    def query_outputs(current: Parameters, step: int) -> Tensor:
-        forward = vmap(lambda task_parameters, x: inner.query_outputs(task_parameters, x, step))
+    def outputs(current: Parameters, step: int) -> Tensor:
+        forward = vmap(lambda task_parameters, x: inner.answers(task_parameters, x, step))
         return forward(current, tasks.query_x)  # (tasks, query, *output)
 
     start = {name: value.expand(tasks.num_tasks, *value.shape) for name, value in parameters.items()}
-    everything = Queries(slice(None), query_outputs, lambda outputs: losses(outputs, tasks.query_y))
-    yield TaskGroup(start, support_loss, [everything])
+    everything = Queries(slice(None), outputs, lambda outputs: losses(outputs, tasks.query_y))
+    yield TaskGroup(inner, start, support_loss, [everything])
 
 
-def can_run_together(model: nn.Module) -> bool:
-    """Whether a model is known to be safe under ``together``: only layers that act on each point alone."""
+def safe_under_vmap(model: nn.Module) -> bool:
+    """Whether a model is known to be right under ``together``: only layers that act on each point alone."""
     return all(type(module) in _POINTWISE and not is_strange(module) for module in model.modules())
+
+
+def each_task(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of each task, ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
+
+    def one_after_the_other(outputs: Tensor, targets: Tensor) -> Tensor:
+        return torch.stack([loss(out, y) for out, y in zip(outputs, targets, strict=True)])
+
+    def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+        if labels.dtype != torch.int64 or outputs.ndim != 3:  # probabilities, maps, or a mistake that the loss names
+            return one_after_the_other(outputs, labels)
+        with torch.no_grad():
+            loss(outputs[0], labels[0])  # looks at shapes and types
+        counts = labels != -100  # as in torch: points with this label are left out
+        chosen = outputs.log_softmax(-1).gather(-1, labels.where(counts, 0)[..., None])[..., 0]  # (tasks, points)
+        number = counts.sum(1)  # (tasks,)
+        means = -(chosen * counts).sum(1) / number.clamp(min=1)
+        return means.where(number > 0, math.nan)  # as in torch: no label gives no number, and a gradient of zero
+
+    return cross_entropy if getattr(loss, "__wrapped__", loss) is F.cross_entropy else one_after_the_other

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from mamlkit.validation import expect_at_least
+from mamlkit.arguments import expect_at_least
 
 __all__ = ["TaskBatch", "TaskDistribution", "TaskStream", "prefetched", "stream_seed"]
 

@@ -26,6 +26,8 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mamlkit._files import remove_stale, write_atomically
+from mamlkit.arguments import expect_at_least, expect_rate
 from mamlkit.checkpoint import (
     checkpoints_in,
     latest_checkpoint,
@@ -33,17 +35,14 @@ from mamlkit.checkpoint import (
     locked,
     optimiser_tensors,
     remove_checkpoint,
-    remove_stale,
     restore_optimiser,
     save_checkpoint,
-    write_atomically,
 )
 from mamlkit.evaluation import evaluate
 from mamlkit.functional import unchanged_on_error
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
 from mamlkit.tasks import TaskBatch, TaskDistribution, TaskStream
-from mamlkit.validation import expect_at_least, expect_rate
 
 __all__ = ["History", "TrainingDiverged", "TrainingOptions", "fit", "load_learner"]
 
@@ -226,13 +225,13 @@ class _Processes:
     """This process among those that ``torchrun`` started; one alone without it."""
 
     def __init__(self) -> None:
-        self.together = dist.is_available() and dist.is_initialized()
-        self.rank = dist.get_rank() if self.together else 0
-        self.count = dist.get_world_size() if self.together else 1
+        self.several = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank() if self.several else 0
+        self.count = dist.get_world_size() if self.several else 1
 
     def average(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by its mean over the processes, in one message."""
-        if self.together and tensors:
+        if self.several and tensors:
             flat = torch.cat([tensor.flatten() for tensor in tensors])
             dist.all_reduce(flat)
             for tensor, mean in zip(tensors, (flat / self.count).split([t.numel() for t in tensors]), strict=True):
@@ -240,7 +239,7 @@ class _Processes:
 
     def follow_the_last(self, tensors: list[Tensor]) -> None:
         """Take each tensor from the process whose tasks are the last of the meta-batch, as one process alone would."""
-        if self.together:
+        if self.several:
             for tensor in tensors:
                 dist.broadcast(tensor, self.count - 1)
 

@@ -4,8 +4,8 @@
 
 Gradients come first: every implementation must give those of the plain loop, in float64 to one part in 10^8, or nothing is
 timed. Then the implementations take turns in one process, so that a machine that drifts slows all of them, and a ratio is the
-median of the ratios of each turn. Peak memory is that of a fresh process which takes one meta-step. Libraries that are not
-installed are left out.
+median of the ratios of each turn. Beside it stands the error of the meta-gradient in float32 (see ``precision``). Peak memory is
+that of a fresh process which takes one meta-step. Libraries that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,12 +27,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mamlkit._files import write_atomically
+from mamlkit.algorithms import maml
 from mamlkit.bench.implementations import MODES, Plain, implementations_for, learner_of, make
+from mamlkit.bench.precision import column, measure_float32
 from mamlkit.bench.workloads import WORKLOADS, Workload
-from mamlkit.checkpoint import write_atomically
+from mamlkit.data.glyphs import glyphs
 from mamlkit.evaluation import evaluate
-from mamlkit.glyphs import glyphs
-from mamlkit.learners import Learner, maml
+from mamlkit.learners import Learner
+from mamlkit.runs import peak_memory_mb
 from mamlkit.tasks import TaskBatch, TaskStream
 
 TOLERANCE = 1e-8  # of a meta-gradient in float64, relative to the plain loop's
@@ -85,16 +87,8 @@ def print_peak(name: str, mode: str, implementation: str, inner_steps: str, devi
     started = time.perf_counter()
     step()
     seconds = time.perf_counter() - started
-    peak = torch.cuda.max_memory_allocated() / 2**20 if device.startswith("cuda") else own_peak_mb()
+    peak = torch.cuda.max_memory_allocated() / 2**20 if device.startswith("cuda") else peak_memory_mb()
     print(json.dumps({"peak_mb": round(peak, 1), "seconds": round(seconds, 2)}))
-
-
-def own_peak_mb() -> float:
-    """The most memory that this process has held, in MB."""
-    if (status := Path("/proc/self/status")).exists():  # Linux hands the parent's ru_maxrss on to the child
-        high = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
-        return int(high.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def plain_evaluation(workload: Workload, model: nn.Module, tasks: TaskBatch) -> Callable[[], object]:
@@ -181,6 +175,7 @@ def measure(names: Sequence[str], rounds: int, device: str, memory: bool) -> lis
                     )
             steps = {i: make(i, WORKLOADS[name], mode, torch.float32, device) for i in chosen}
             times = take_turns(steps, 5 * rounds if name in ("W1", "W5") else rounds, device)
+            errors = column(name, mode, chosen, device)
             for implementation, taken in times.items():
                 row: dict[str, Any] = {
                     "workload": name,
@@ -189,7 +184,7 @@ def measure(names: Sequence[str], rounds: int, device: str, memory: bool) -> lis
                     "inner_steps": 5,
                 }
                 peak = peak_mb(name, mode, implementation, 5, device)["peak_mb"] if memory else None
-                rows.append(row | taken | {"peak_mb": peak})
+                rows.append(row | taken | {"float32_error": errors[implementation], "peak_mb": peak})
                 print_row(rows[-1])
     return rows
 
@@ -216,8 +211,9 @@ def measure_inner_steps(device: str) -> list[dict[str, Any]]:
 def print_row(row: Mapping[str, Any]) -> None:
     """A line of the table."""
     memory = f"{row['peak_mb']:8.0f} MB" if row.get("peak_mb") else ""
+    error = f"error {row['float32_error']:7.1e}" if "float32_error" in row else ""
     where = f"{row['workload']:16} {row['mode']:10} K={row['inner_steps']:<3} {row['implementation']:17}"
-    print(f"{where} {row['ms']:10.1f} ms  ratio {row['ratio_to_loop']:6.3f} {memory}", flush=True)
+    print(f"{where} {row['ms']:10.1f} ms  ratio {row['ratio_to_loop']:6.3f} {error} {memory}", flush=True)
 
 
 def describe_machine(device: str) -> dict[str, Any]:
@@ -250,16 +246,28 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="times only: no memory, no evaluation, no K = 50")
+    parser.add_argument(
+        "--errors", action="store_true", help="only the table of float32 errors, into the record of --out"
+    )
     parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
         return print_peak(*options.peak)
     if options.rounds < 1:
         parser.error(f"expected --rounds of at least 1, got {options.rounds}")
+    record: dict[str, Any]
     if options.out is not None and not options.out.parent.is_dir():
         parser.error(f"expected --out to name a file in a folder that exists, got {options.out}")
+    if options.errors and options.out is not None and not options.out.is_file():
+        parser.error(f"expected --out to name a record that --errors can add to, got {options.out}")
+    if options.errors:
+        record = {} if options.out is None else json.loads(options.out.read_text(encoding="utf-8"))
+        record["float32"] = {"machine": describe_machine("cpu"), "rows": measure_float32()}
+        if options.out is not None:
+            write_atomically(options.out, json.dumps(record, indent=1) + "\n")
+        return None
     rows = measure(options.only, options.rounds, options.device, memory=not options.quick)
-    record: dict[str, Any] = {
+    record = {
         "command": "make bench",
         "machine": describe_machine(options.device),
         "rounds": options.rounds,
@@ -270,6 +278,7 @@ def main() -> None:
         rows += (evaluated := measure_evaluation(options.device))
         for row in evaluated:
             print_row(row)
+        record["float32"] = {"machine": record["machine"], "rows": measure_float32()}
         record["loading"], record["precision"] = measure_loading(), measure_precision(options.device)
         print(record["loading"], record["precision"])
     if options.out is not None:

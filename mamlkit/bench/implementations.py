@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from mamlkit.algorithms import maml, maml_plus_plus
 from mamlkit.bench.workloads import Workload
 from mamlkit.functional import batch_norm_layers
-from mamlkit.learners import Learner, maml, maml_plus_plus
+from mamlkit.learners import Learner
 from mamlkit.tasks import TaskBatch
 
 __all__ = ["IMPLEMENTATIONS", "MODES", "Plain", "Step", "implementations_for", "learner_of", "make"]
@@ -200,7 +201,10 @@ def implementations_for(name: str) -> list[str]:
     return [i for i in IMPLEMENTATIONS if i != left_out and i not in missing]
 
 
-def make(implementation: str, workload: Workload, mode: str, dtype: torch.dtype, device: str) -> Step:
-    """A meta-step, ready to be taken."""
+def make(
+    implementation: str, workload: Workload, mode: str, dtype: torch.dtype, device: str, tasks: TaskBatch | None = None
+) -> Step:
+    """A meta-step, ready to be taken, on the workload's own tasks or on those given, which are of that type."""
     model = workload.model().to(device=device, dtype=dtype)
-    return IMPLEMENTATIONS[implementation](workload, mode, model, workload.batch(dtype).to(device))
+    tasks = workload.batch(dtype) if tasks is None else tasks
+    return IMPLEMENTATIONS[implementation](workload, mode, model, tasks.to(device))

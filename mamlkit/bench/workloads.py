@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.models import conv4, mlp
-from mamlkit.sinusoids import Sinusoids
 from mamlkit.tasks import TaskBatch
 
 __all__ = ["WORKLOADS", "Workload"]
@@ -30,6 +30,7 @@ class Workload:
         downsample: see ``mamlkit.conv4``.
         inner_lr: alpha.
         inner_steps: K.
+        seed: of the weights and the images.
     """
 
     about: str
@@ -43,23 +44,24 @@ class Workload:
     downsample: str = "pool"
     inner_lr: float = 0.1
     inner_steps: int = 5
+    seed: int = 0
 
     def model(self) -> nn.Module:
         """The network."""
         if not self.ways:
-            return mlp(seed=0)
+            return mlp(seed=self.seed)
         return conv4(
             self.ways,
             channels=self.channels,
             image_size=self.size,
             filters=self.filters,
             downsample=self.downsample,
-            seed=0,
+            seed=self.seed,
         )
 
     def batch(self, dtype: torch.dtype) -> TaskBatch:
         """The tasks: sinusoids, or noise around one picture a class."""
-        generator = torch.Generator().manual_seed(1)
+        generator = torch.Generator().manual_seed(self.seed + 1)
         if not self.ways:
             drawn = Sinusoids(self.shots, self.queries).sample(self.tasks, generator)
             return TaskBatch(*(tensor.to(dtype) for tensor in drawn))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mamlkit.checking._report import as_tensor, attempt, close, correct, wrong
-from mamlkit.sinusoids import Sinusoids
+from mamlkit.data.sinusoids import Sinusoids
 
 __all__ = ["check_interval", "check_mean", "check_sample", "check_split", "check_steps"]
 

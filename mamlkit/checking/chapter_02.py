@@ -111,9 +111,7 @@ def check_query_losses(query_losses: Callable[..., Any]) -> None:
     query = torch.stack([_query_loss(point) for point in path]).detach()  # (steps + 1,)
     support = torch.stack([_support_loss(point) for point in path]).detach()  # (steps + 1,)
     if close(answer, query[1:]):
-        return correct(
-            exercise, f"{steps} losses, the first after one step. A later chapter (planned) trains on all of them."
-        )
+        return correct(exercise, f"{steps} losses, the first after one step. Chapter 7 trains on all of them.")
     if answer.numel() == 1 and close(answer, query[-1]):
         return wrong(exercise, f"That is the loss after the last step alone; keep all {steps}.")
     if answer.numel() == 1 and close(answer, query[1:].mean()):

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mamlkit.algorithms import maml
 from mamlkit.checking._cases import attempt_with_copies, expect, judge
 from mamlkit.checking._report import as_tensor, close, correct, wrong
-from mamlkit.learners import Learner, maml
+from mamlkit.learners import Learner
 from mamlkit.models import conv4
 
 __all__ = ["check_alone", "check_episode", "check_half_width", "check_leaks", "check_parameters"]

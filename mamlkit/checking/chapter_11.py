@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mamlkit.algorithms import maml, maml_plus_plus
 from mamlkit.checking._cases import attempt_with_copies, expect, judge, normal
 from mamlkit.checking._report import attempt, correct, not_attempted, wrong
-from mamlkit.learners import Learner, maml, maml_plus_plus
+from mamlkit.data.sinusoids import Sinusoids
+from mamlkit.learners import Learner
 from mamlkit.models import conv4, mlp
-from mamlkit.sinusoids import Sinusoids
 from mamlkit.step_sizes import FixedStepSize
 from mamlkit.tasks import TaskBatch, TaskStream
 

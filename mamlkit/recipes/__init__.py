@@ -1,1 +1,1 @@
-"""The scripts that made the weights that ship: run one as ``python -m mamlkit.recipes.NAME``."""
+"""The scripts that made what ships, weights, records and drawings: run one as ``python -m mamlkit.recipes.NAME``."""

@@ -16,11 +16,9 @@ import dataclasses
 import gc
 import json
 import multiprocessing
-import resource
 import shlex
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -30,12 +28,12 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mamlkit.__main__ import TEST_SEED, image_shape, load_best
+from mamlkit._files import write_atomically, write_tensors
 from mamlkit._version import versions
-from mamlkit.checkpoint import write_atomically, write_tensors
 from mamlkit.configuration import Configuration, LearnerOptions, NetworkOptions, TaskOptions
 from mamlkit.evaluation import evaluate, evaluate_ensemble
 from mamlkit.learners import Learner
+from mamlkit.runs import TEST_SEED, image_shape, load_best, peak_memory_mb
 from mamlkit.tasks import TaskBatch, TaskStream
 from mamlkit.training import History, TrainingOptions, fit
 
@@ -190,7 +188,7 @@ def train_and_measure(name: str, chosen: Configuration, folder: Path, test_tasks
         resume=(folder / "checkpoints").is_dir(),
     )
     cpu_seconds = time.process_time() - started  # with the validations; of the last part alone after an interruption
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    peak = peak_memory_mb()
     best, names = load_best(chosen, folder, shape, chosen.training.keep_best)
     tasks = TaskStream(test, test_tasks, seed=TEST_SEED).batch(0).to(chosen.device)
     result = evaluate(best[0], tasks, chunk=50)

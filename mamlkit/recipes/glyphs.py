@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from mamlkit._version import versions
-from mamlkit.glyphs import glyphs
-from mamlkit.learners import maml
+from mamlkit.algorithms import maml
+from mamlkit.data.glyphs import glyphs
 from mamlkit.models import conv4
 from mamlkit.recipes.shipping import save_weights
 from mamlkit.tasks import TaskStream

@@ -22,11 +22,12 @@ import torch
 from torch.nn import functional as F
 
 from mamlkit._version import versions
+from mamlkit.algorithms import maml_plus_plus
+from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.evaluation import evaluate
-from mamlkit.learners import Learner, maml_plus_plus
+from mamlkit.learners import Learner
 from mamlkit.models import mlp
 from mamlkit.recipes.shipping import save_record
-from mamlkit.sinusoids import Sinusoids
 from mamlkit.tasks import TaskBatch, TaskStream
 
 #: The three outer losses by name, as ``maml_plus_plus`` takes them.

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mamlkit._version import versions
-from mamlkit.learners import maml
+from mamlkit.algorithms import maml
+from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.models import mlp
 from mamlkit.recipes.shipping import save_weights
-from mamlkit.sinusoids import Sinusoids
 from mamlkit.tasks import TaskBatch, TaskStream
 
 META_BATCH, SHOTS, INNER_STEPS, INNER_LR, OUTER_LR = 25, 10, 1, 0.01, 1e-3

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from mamlkit._version import versions
+from mamlkit.algorithms import maml_plus_plus
+from mamlkit.data.glyphs import glyphs
 from mamlkit.evaluation import evaluate
-from mamlkit.glyphs import glyphs
-from mamlkit.learners import Learner, maml_plus_plus
+from mamlkit.learners import Learner
 from mamlkit.models import conv4
 from mamlkit.recipes.shipping import save_record
 from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes
@@ -108,7 +109,7 @@ def main() -> None:
         parser.error(f"expected --out to be an existing folder, got {options.out}")
     runs = list(itertools.product(range(options.seeds), (None, *FIXED_RATES)))
     constants = (itertools.repeat(options.outer_steps), itertools.repeat(options.held_out_tasks))
-    glyphs()  # drawn once, before processes share them
+    glyphs()  # loaded once, before processes share them
     if options.processes == 1:
         rows = list(map(train, *zip(*runs, strict=True), *constants))
     else:  # a run does not depend on which process makes it

@@ -13,9 +13,9 @@ import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
+from mamlkit.arguments import expect_at_least
 from mamlkit.learners import Learner
 from mamlkit.tasks import TaskBatch
-from mamlkit.validation import expect_at_least
 from mamlkit.widgets._assets import figure_module, style_sheet
 
 __all__ = ["Episode", "episode_answers"]

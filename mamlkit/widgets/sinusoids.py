@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
+from mamlkit.data.sinusoids import sinusoid
 from mamlkit.inner_loop import adapt
 from mamlkit.models import mlp
 from mamlkit.pretrained import pretrained
-from mamlkit.sinusoids import sinusoid
 from mamlkit.widgets._assets import figure_module, style_sheet
 
 __all__ = ["ThreeStarts", "three_starts"]

@@ -190,7 +190,6 @@ BAD_CALLS = [
     ("a window of 0", lambda s: mamlkit.plots.plot_learning_curve([1.0, 2.0], window=0), ValueError, "<= 2 losses, got window 0"),
     ("a window that is too wide", lambda s: mamlkit.plots.plot_learning_curve([1.0, 2.0], window=3), ValueError, "got window 3"),
     ("a curve of nothing", lambda s: mamlkit.plots.plot_learning_curve([]), ValueError, "<= 0 losses, got window 50"),
-    # rows for BAD_CALLS in tests/bad_input/test_core.py, all green with /tmp/proposed_checks.patch
     ("labels as floats", lambda s: s.meta_backward(support_y=s.y.float()), TypeError, "class numbers of type torch.int64, got torch.float32"),
     ("query labels as floats", lambda s: s.train(query_y=s.y.float()), TypeError, "class numbers of type torch.int64, got torch.float32"),
     ("labels as bytes", lambda s: s.adapt(y=s.y[0].to(torch.uint8)), TypeError, "got torch.uint8; convert with .long()"),

@@ -11,27 +11,22 @@ import pytest
 import torch
 from PIL import Image
 
-from mamlkit.episodes import ImageClasses, ImageTasks
-from mamlkit.glyphs import glyphs
-from mamlkit.images import image_arrays, image_folder
-from mamlkit.omniglot import omniglot
+from mamlkit.data.episodes import ImageClasses, ImageTasks
+from mamlkit.data.glyphs import glyphs
+from mamlkit.data.images import image_arrays, image_folder
+from mamlkit.data.omniglot import omniglot
 
-GLYPHS, OMNIGLOT = importlib.import_module("mamlkit.glyphs"), importlib.import_module("mamlkit.omniglot")
+OMNIGLOT = importlib.import_module("mamlkit.data.omniglot")
 BYTES = torch.zeros(6, 4, 1, 3, 3, dtype=torch.uint8)  # 6 classes of 4 images
 SIX, LABELS = np.zeros((24, 3, 3), dtype=np.uint8), np.arange(24) % 6
 
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch, tmp_path):
-    """No data, an empty cache, and glyphs of two scripts in one face."""
+    """No data, and an empty cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MAMLKIT_DATA", raising=False)
     monkeypatch.setenv("MAMLKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(GLYPHS, "SCRIPTS", {"train": ("Hebrew",), "validation": (), "test": ("N'Ko",)})
-    monkeypatch.setattr(GLYPHS, "_FACES", ("DejaVuSans",))
-    GLYPHS._all_glyphs.cache_clear()
-    yield
-    GLYPHS._all_glyphs.cache_clear()
 
 
 def tasks(images=BYTES, **keywords):
@@ -124,7 +119,11 @@ CASES = {
         ValueError,
         "expected split to be one of 'train', 'validation', 'test'",
     ),
-    "glyphs: too many ways": (lambda: glyphs(ways=99), ValueError, "classes there are, got ways=99"),
+    "glyphs: too many ways": (
+        lambda: glyphs(ways=367),
+        ValueError,
+        "at most the 366 classes there are, got ways=367",
+    ),
     "glyphs: too many drawings": (
         lambda: glyphs(shots=10),
         ValueError,

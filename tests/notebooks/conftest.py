@@ -50,20 +50,19 @@ def reader_environment(installed_wheel: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def run_notebook(
-    tmp_path: Path, reader_environment: dict[str, str]
-) -> Callable[[Path], subprocess.CompletedProcess[str]]:
-    """A function that runs a copy of a notebook under nbval; the folder must stay as empty as it was."""
+def run_notebook(tmp_path: Path, reader_environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function that runs a copy of a notebook under nbval, with these variables too; the folder must stay as empty."""
 
-    def run(notebook: Path) -> subprocess.CompletedProcess[str]:
+    def run(notebook: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         folder = tmp_path / "alone"
         folder.mkdir()
         copy = Path(shutil.copy(notebook, folder))
         nbval = ["--nbval", "--nbval-current-env", f"--nbval-cell-timeout={SECONDS}", "-p", "tolerance"]
         quiet = ["-c", os.devnull, "-p", "no:cacheprovider", "-q", "--color=no", f"--rootdir={folder}"]
         command = [sys.executable, "-m", "pytest", *nbval, *quiet, str(copy)]
+        environment = {**reader_environment, **variables}
         result = subprocess.run(
-            command, cwd=folder, env=reader_environment, capture_output=True, text=True, timeout=4 * SECONDS
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=4 * SECONDS
         )
         assert [path.name for path in folder.iterdir()] == [copy.name], "a notebook must write no file"
         return result

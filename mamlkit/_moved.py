@@ -1,0 +1,37 @@
+"""Old addresses. Modules that moved into a room are still found where they were: ``from mamlkit.sinusoids import Sinusoids``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+__all__ = ["MOVED", "NAMES", "keep_old_addresses"]
+
+MOVED = {
+    "adjoint": "engines.adjoint",
+    "batched_conv4": "engines.conv4.grouped",
+    "cache": "data.cache",
+    "compiling": "engines.compiled",
+    "episodes": "data.episodes",
+    "first_block": "engines.conv4.first_block",
+    "fused_block": "engines.conv4.block",
+    "glyphs": "data.glyphs",
+    "images": "data.images",
+    "omniglot": "data.omniglot",
+    "patches": "engines.conv4.strided",
+    "sinusoids": "data.sinusoids",
+    "validation": "arguments",
+}
+NAMES = {"learners": "algorithms", "meta_gradient": "engines"}  # what the second exports was in the first
+
+
+def keep_old_addresses() -> None:
+    """Give each module its old name too; ``mamlkit.glyphs`` and ``mamlkit.omniglot`` stay the functions that they are."""
+    package = sys.modules["mamlkit"]
+    for old, new in MOVED.items():
+        module = importlib.import_module(f"mamlkit.{new}")
+        sys.modules[f"mamlkit.{old}"] = module
+        vars(package).setdefault(old, module)
+    for old, new in NAMES.items():
+        module = importlib.import_module(f"mamlkit.{new}")
+        vars(sys.modules[f"mamlkit.{old}"]).update({name: getattr(module, name) for name in module.__all__})

@@ -1,0 +1,209 @@
+"""The algorithms: functions that choose the parts of a ``Learner``, and the one table of their names.
+
+``maml`` is the plain choice: one fixed step size, the loss after the last step, the full second order. Each of the others
+differs in what its docstring says, and ``maml_plus_plus`` in as many parts as its arguments name. An algorithm of your own is a
+function like these and a line in ``ALGORITHMS``: the command line, ``Configuration`` and ``ModelAgnosticMetaLearning`` know it
+then. It gets those options of a configuration that its signature names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, Unpack
+
+from torch import nn
+from torch.nn import functional as F
+
+from mamlkit.arguments import expect_at_least, expect_model, expect_one_of
+from mamlkit.batch_norm import PerStepBatchNorm
+from mamlkit.functional import batch_norm_layers, is_strange, parameters_of
+from mamlkit.inner_loop import Loss
+from mamlkit.learners import Learner, Switches
+from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep, OuterLoss
+from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes
+
+__all__ = ["ALGORITHMS", "anil", "fomaml", "maml", "maml_plus_plus", "meta_sgd", "reptile"]
+
+
+def maml(
+    model: nn.Module,
+    *,
+    inner_steps: int = 5,
+    inner_lr: float = 0.01,
+    loss: Loss = F.cross_entropy,
+    **switches: Unpack[Switches],
+) -> Learner:
+    """MAML with the full second-order meta-gradient: Finn et al., 2017, arXiv:1703.03400, algorithms 1 and 2."""
+    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
+
+
+def fomaml(
+    model: nn.Module,
+    *,
+    inner_steps: int = 5,
+    inner_lr: float = 0.01,
+    loss: Loss = F.cross_entropy,
+    **switches: Unpack[Switches],
+) -> Learner:
+    """First-order MAML, which drops the Hessian: Finn et al., 2017, section 5.2; Nichol et al., 2018, arXiv:1803.02999."""
+    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=1, **switches)
+
+
+def reptile(
+    model: nn.Module,
+    *,
+    inner_steps: int = 5,
+    inner_lr: float = 0.01,
+    loss: Loss = F.cross_entropy,
+    **switches: Unpack[Switches],
+) -> Learner:
+    """Reptile: move theta towards the adapted parameters (Nichol et al., 2018, arXiv:1803.02999, algorithm 2)."""
+    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=0, **switches)
+
+
+def anil(
+    model: nn.Module,
+    *,
+    adapted: Iterable[str] | None = None,
+    inner_steps: int = 5,
+    inner_lr: float = 0.01,
+    loss: Loss = F.cross_entropy,
+    **switches: Unpack[Switches],
+) -> Learner:
+    """ANIL, almost no inner loop: only some parameters are adapted (Raghu et al., 2020, arXiv:1909.09157, section 4).
+
+    Args:
+        model: any module.
+        adapted: names of the parameters that the inner loop moves; those of the last layer of an ``nn.Sequential`` when not
+            given. Other models must say, as the order in which they register layers need not be that of the calls.
+        inner_steps: K.
+        inner_lr: alpha.
+        loss: of outputs and targets, averaged over points.
+        switches: see ``Learner``.
+
+    Raises:
+        ValueError: for a name that is not a parameter of the model.
+    """
+    everything = parameters_of(expect_model(model))
+    chosen = _last_layer(model) if adapted is None else list(adapted)
+    if unknown := [name for name in chosen if name not in everything]:
+        raise ValueError(f"expected names out of {', '.join(everything)}, got {', '.join(map(repr, unknown))}")
+    if not chosen:
+        raise ValueError("expected at least one parameter to adapt, got none")
+    sizes = FixedStepSize(chosen, inner_lr)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
+
+
+def meta_sgd(
+    model: nn.Module,
+    *,
+    inner_steps: int = 1,
+    inner_lr: float = 0.01,
+    loss: Loss = F.cross_entropy,
+    **switches: Unpack[Switches],
+) -> Learner:
+    """Meta-SGD: MAML with a learned rate for every single parameter (Li et al., 2017, arXiv:1707.09835, equation 3)."""
+    sizes = LearnedStepSizes(parameters_of(expect_model(model)), inner_lr, "parameter", inner_steps)
+    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
+
+
+def maml_plus_plus(
+    model: nn.Module,
+    *,
+    inner_steps: int = 5,
+    inner_lr: float = 0.1,
+    loss: Loss = F.cross_entropy,
+    multi_step_loss: Literal["annealed", "uniform"] | Sequence[float] | None = "annealed",
+    annealing_epochs: int = 10,
+    step_sizes: Literal["fixed", "tensor", "tensor_and_step", "parameter"] = "tensor_and_step",
+    per_step_weights: bool = True,
+    per_step_statistics: bool = False,
+    first_order_epochs: int = 0,
+    **switches: Unpack[Switches],
+) -> Learner:
+    """MAML++, every part a switch: Antoniou et al., 2019, arXiv:1810.09502, section 4. Cosine annealing is part of ``fit``.
+
+    The per-step parts of batch norm apply where the model has batch norm.
+
+    Args:
+        model: any module.
+        inner_steps: K.
+        inner_lr: alpha, or what the learned rates start from.
+        loss: of outputs and targets, averaged over points.
+        multi_step_loss: weigh the query losses of all steps, annealed towards the last (``"annealed"``), equally
+            (``"uniform"``) or as given; ``None``: the last step only.
+        annealing_epochs: until only the last step counts.
+        step_sizes: one fixed rate, or learned ones: see ``LearnedStepSizes``.
+        per_step_weights: scale and shift of batch norm for each inner step, meta-learned and not adapted (BNWB).
+        per_step_statistics: collect running statistics for each inner step and normalise query points with them at evaluation
+            (BNRS). Off, query points are normalised with their own batch, which is what the authors' code does.
+        first_order_epochs: epochs of first order before second order begins (DA).
+        switches: see ``Learner``.
+
+    Raises:
+        TypeError, ValueError: naming what was expected and what came.
+    """
+    expect_model(model)
+    expect_at_least("inner_steps", inner_steps, 1)
+    expect_one_of("step_sizes", step_sizes, ("fixed", *LearnedStepSizes.kinds))
+    layers = batch_norm_layers(model).values()
+    has_batch_norm = bool(layers)
+    learned = any(not layer.affine or parameters_of(layer) for layer in layers)
+    rows = None
+    if has_batch_norm and ((per_step_weights and learned) or per_step_statistics):
+        rows = PerStepBatchNorm(model, inner_steps, weights=per_step_weights, statistics=per_step_statistics)
+    replaced = rows.weight_names if rows else set()
+    adapted = {name: value for name, value in parameters_of(model).items() if name not in replaced}
+    return Learner(
+        model,
+        loss=loss,
+        inner_steps=inner_steps,
+        step_sizes=(
+            FixedStepSize(adapted, inner_lr)
+            if step_sizes == "fixed"
+            else LearnedStepSizes(adapted, inner_lr, step_sizes, inner_steps)
+        ),
+        outer_loss=_outer_loss(multi_step_loss, annealing_epochs),
+        first_order_epochs=first_order_epochs,
+        batch_norm=rows,
+        query_statistics="running" if per_step_statistics and has_batch_norm else "batch",
+        **switches,
+    )
+
+
+ALGORITHMS: dict[str, Callable[..., Learner]] = {
+    "maml": maml,
+    "fomaml": fomaml,
+    "reptile": reptile,
+    "anil": anil,
+    "meta-sgd": meta_sgd,
+    "maml++": maml_plus_plus,
+}
+"""The algorithms by name: what the facade, a configuration and the command line let one choose from."""
+
+
+def _outer_loss(multi_step_loss: str | Sequence[float] | None, annealing_epochs: int) -> OuterLoss:
+    if multi_step_loss is None:
+        return FinalStep()
+    if not isinstance(multi_step_loss, str):
+        return MultiStep(multi_step_loss)
+    expect_one_of("multi_step_loss", multi_step_loss, ("annealed", "uniform"))
+    return AnnealedMultiStep(annealing_epochs) if multi_step_loss == "annealed" else MultiStep()
+
+
+def _last_layer(model: nn.Module) -> list[str]:
+    """The parameters of the layer that is called last."""
+    layers = [(name, child) for name, child in model.named_children() if parameters_of(child)]
+    if list(model.parameters(recurse=False)) and not layers:
+        return list(parameters_of(model))
+    if is_strange(model) or not isinstance(model, nn.Sequential) or not layers:
+        named = list(parameters_of(model))
+        raise ValueError(
+            f"expected adapted=[...] for a {type(model).__name__}, whose last layer only its forward knows, got None; "
+            f"names are {', '.join(map(repr, named[-2:]))}, ..."
+        )
+    name, last = layers[-1]
+    return [f"{name}.{part}" for part in _last_layer(last)]

@@ -1,0 +1,1 @@
+"""Where tasks come from. ``README.md`` says what is where."""

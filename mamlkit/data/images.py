@@ -1,0 +1,254 @@
+"""The reader's own images as few-shot tasks: from a folder with one folder a class, or from arrays with labels.
+
+Classes are split, not images: a class of the test split is one that training has not seen. Inputs are in [0, 1] as the file
+or the array has them, light is 1 (``invert=True`` makes dark ink on light paper 1, as ``glyphs`` and ``omniglot`` have it).
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mamlkit.arguments import describe, expect_at_least, expect_one_of, expect_rate
+from mamlkit.data.episodes import ImageClasses, ImageTasks, turned
+
+__all__ = ["image_arrays", "image_folder"]
+
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow would try others: an EPS file starts Ghostscript
+_OTHER_IMAGES = (
+    ".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".pbm", ".psd", ".svg", ".ico", ".tga", ".dds", ".eps",
+    ".jfif", ".raw", ".dng",
+)  # fmt: skip
+_SPLITS = ("train", "validation", "test", "all")
+
+
+def image_folder(
+    root: str | os.PathLike[str],
+    split: str = "train",
+    *,
+    size: int = 28,
+    colour: bool = False,
+    invert: bool = False,
+    fractions: Sequence[float] = (0.6, 0.2, 0.2),
+    ways: int = 5,
+    shots: int = 1,
+    queries: int = 15,
+    rotations: bool = False,
+    seed: int = 0,
+) -> ImageTasks:
+    """Tasks on the images ``root/class/*.png``, ``*.jpg``, ``*.jpeg``, ``*.webp``, ``*.bmp``, ``*.tif``, ``*.tiff``.
+
+    A warning names folders without such an image, and images of other kinds.
+
+    Args:
+        root: the folder that holds one folder a class. Files and folders whose names begin with a dot are passed over.
+        split: ``"train"``, ``"validation"``, ``"test"``, or ``"all"`` for every class.
+        size: images of any size are resized to ``size`` x ``size``; one that is not square is squeezed.
+        colour: three channels, red, green and blue; one gray channel otherwise. What is transparent becomes white.
+        invert: make dark 1 and light 0.
+        fractions: of the classes that go to training, validation and test.
+        ways: classes a task.
+        shots: support images a class.
+        queries: query images a class.
+        rotations: in training, count each quarter turn of a class as a class of its own. Other splits never turn.
+        seed: of the split.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or it holds no class with an image.
+        ValueError: if a file cannot be read as an image (the message names it), the fractions do not fit, or as
+            ``ImageTasks`` has it.
+    """
+    expect_one_of("split", split, _SPLITS)
+    expect_at_least("size", size, 1)
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"expected a folder with one folder a class, got {folder}, which is no folder")
+    places = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.name.startswith(".")]
+    files = {place.name: found for place in places if (found := _image_files(place))}
+    if not files:
+        raise FileNotFoundError(f"expected images {folder}{os.sep}class{os.sep}*.png, *.jpg or *.jpeg, found none")
+    if left_out := [place.name for place in places if place.name not in files] + _others(places):
+        more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
+        warnings.warn(
+            f"expected classes of {', '.join(_ENDINGS)} files in {folder}, left out {', '.join(left_out[:5])}{more}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    names = _part(list(files), split, fractions, seed)
+    # Small classes are refused before thousands of files are read: a tensor of one pixel stands for each image.
+    blank = [torch.zeros(len(files[name]), 1, 1, 1, dtype=torch.uint8) for name in names]
+    _tasks(blank, names, split, False, ways, shots, queries, rotations)
+    images = [torch.stack([_read(path, size, colour) for path in files[name]]) for name in names]
+    return _tasks(images, names, split, invert, ways, shots, queries, rotations)
+
+
+def image_arrays(
+    images: Any,
+    labels: Any,
+    split: str = "train",
+    *,
+    invert: bool = False,
+    fractions: Sequence[float] = (0.6, 0.2, 0.2),
+    ways: int = 5,
+    shots: int = 1,
+    queries: int = 15,
+    rotations: bool = False,
+    seed: int = 0,
+) -> ImageTasks:
+    """Tasks on images in memory.
+
+    Args:
+        images: NumPy array or tensor ``(images, height, width)`` or ``(images, height, width, channels)``, uint8, or floats
+            in [0, 1], which are rounded to multiples of 1/255.
+        labels: the class of each image, numbers or texts, ``(images,)``.
+        split: as in ``image_folder``, like the arguments that follow.
+        invert: make dark 1 and light 0.
+        fractions: of the classes that go to training, validation and test.
+        ways: classes a task.
+        shots: support images a class.
+        queries: query images a class.
+        rotations: in training, count each quarter turn of a class as a class of its own. Other splits never turn.
+        seed: of the split.
+
+    Raises:
+        TypeError: if the images are neither uint8 nor floats.
+        ValueError: if shapes or values do not fit, or as ``image_folder`` has it.
+    """
+    expect_one_of("split", split, _SPLITS)
+    pixels = _pixels(images)  # (images, channels, height, width)
+    if isinstance(labels, Tensor):
+        labels = labels.detach().cpu().numpy()
+    given = np.asarray(labels)
+    if given.shape != pixels.shape[:1]:
+        raise ValueError(f"expected one label an image, shape ({len(pixels)},), got labels of shape {given.shape}")
+    values, numbers = np.unique(given, return_inverse=True)
+    number_of = {str(value): number for number, value in enumerate(values)}
+    names = _part(list(number_of), split, fractions, seed)
+    label = torch.from_numpy(numbers)
+    parts = [pixels[label == number_of[name]] for name in names]
+    return _tasks(parts, names, split, invert, ways, shots, queries, rotations)
+
+
+def _part(names: list[str], split: str, fractions: Sequence[float], seed: int) -> list[str]:
+    """The classes of one split, in the order of their names."""
+    if len(fractions) != 3:
+        raise ValueError(f"expected three fractions, for training, validation and test, got {len(fractions)}")
+    for fraction in fractions:
+        expect_rate("each fraction", fraction, zero=True)
+    if abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(
+            f"expected fractions that add up to 1, got {' + '.join(map(str, fractions))} = {sum(fractions):g}"
+        )
+    expect_at_least("seed", seed, 0)
+    if split == "all":
+        return names
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+    ends = [round(len(names) * sum(fractions[:count])) for count in range(4)]
+    begin = _SPLITS.index(split)
+    chosen = [names[number] for number in sorted(order[ends[begin] : ends[begin + 1]])]
+    if not chosen:
+        raise ValueError(
+            f"expected classes in split {split!r}, got none: {len(names)} classes, fractions {tuple(fractions)}"
+        )
+    return chosen
+
+
+def _tasks(
+    images: list[Tensor],
+    names: list[str],
+    split: str,
+    invert: bool,
+    ways: int,
+    shots: int,
+    queries: int,
+    rotations: bool,
+) -> ImageTasks:
+    classes = ImageClasses.of([255 - tensor for tensor in images] if invert else images, names)
+    rotations = turned(rotations, split)
+    if expect_at_least("ways", ways, 2) > len(names) * (4 if rotations else 1):
+        raise ValueError(
+            f"expected ways to be at most the {len(names)} classes of split {split!r}, got ways={ways}; "
+            "lower ways, or change fractions"
+        )
+    return ImageTasks(classes, ways=ways, shots=shots, queries=queries, rotations=rotations)
+
+
+def _others(places: list[Path]) -> list[str]:
+    """Images of kinds that are not read."""
+    found = (path for place in places for path in sorted(place.iterdir()) if path.suffix.lower() in _OTHER_IMAGES)
+    return [f"{path.parent.name}/{path.name}" for path in found if not path.name.startswith(".")]
+
+
+def _image_files(folder: Path) -> list[Path]:
+    found = (path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS and not path.name.startswith("."))
+    return sorted(path for path in found if path.is_file())
+
+
+def _read(path: Path, size: int, colour: bool) -> Tensor:
+    """One file: uint8 ``(channels, size, size)``."""
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as file:
+            warnings.simplefilter(
+                "ignore"
+            )  # of a damaged tag, for instance: what counts is whether the pixels can be read
+            image = _upright(file)
+            if image.mode.startswith("I"):  # 16 bits a pixel
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("RGB" if colour else "L").resize((size, size), Image.Resampling.BILINEAR)
+    except Exception as error:  # Pillow's readers raise what they meet: struct.error, TypeError, KeyError, ...
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"expected an image that can be read, got {path}: {reason}") from error
+    return torch.from_numpy(np.array(image)).view(size, size, -1).permute(2, 0, 1)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As the camera was held: EXIF tag 0x112. (``ImageOps.exif_transpose`` writes all tags again and fails on bad ones.)"""
+    try:
+        turn = _TURNS.get(image.getexif().get(0x112, 1))
+    except Exception:  # no EXIF that can be read is none
+        turn = None
+    image.load()
+    return image if turn is None else image.transpose(turn)
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _pixels(images: Any) -> Tensor:
+    """Checked images: uint8 ``(images, channels, height, width)``."""
+    if not isinstance(images, (np.ndarray, Tensor)):
+        raise TypeError(f"expected images as a NumPy array or a tensor, got {describe(images)}")
+    tensor = images.detach().cpu() if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+    if tensor.ndim not in (3, 4) or 0 in tensor.shape or (tensor.ndim == 4 and tensor.shape[3] > 4):
+        raise ValueError(
+            "expected images of shape (images, height, width) or (images, height, width, channels) with at most 4 channels, "
+            f"got {tuple(tensor.shape)}"
+        )
+    if tensor.is_floating_point():
+        low, high = tensor.min().item(), tensor.max().item()
+        if not (low >= 0 and high <= 1):  # also when one of them is not a number
+            raise ValueError(f"expected float images with values in [0, 1], got values from {low:g} to {high:g}")
+        tensor = (tensor * 255).round().to(torch.uint8)
+    elif tensor.dtype != torch.uint8:
+        raise TypeError(f"expected images as uint8 or floats in [0, 1], got {tensor.dtype}")
+    return tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)  # (images, channels, height, width)

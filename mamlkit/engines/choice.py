@@ -1,0 +1,54 @@
+"""Which engine computes a learner's meta-gradient."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mamlkit.arguments import expect_one_of
+from mamlkit.engines.adjoint import Recomputed
+from mamlkit.engines.compiled import Compiled
+from mamlkit.engines.conv4 import CONV4_ENGINES, knows
+from mamlkit.meta_gradient import AllAtOnce, Engine, TaskByTask
+from mamlkit.task_groups import safe_under_vmap
+
+__all__ = ["ENGINES", "choose_engine"]
+
+ENGINES: dict[str, type[Engine]] = {
+    "task_by_task": TaskByTask,
+    "all_at_once": AllAtOnce,
+    "recomputed": Recomputed,
+    "compiled": Compiled,
+}
+"""What can be asked for, by name. ``conv4`` has two of them in a version of its own."""
+
+
+def choose_engine(name: str, model: nn.Module, *, general: bool = False, dropout: bool = False) -> Engine:
+    """The engine of that name; ``"auto"`` takes ``all_at_once`` where it is known to be right.
+
+    That is for ``conv4``, which has a batched version of its own, and for models known to be safe under ``vmap``.
+
+    Args:
+        name: ``"auto"`` or a name in ``ENGINES``.
+        model: what is adapted.
+        general: whether the model is called in ways that the engines of ``conv4`` do not know: dropout, autocast, running
+            statistics.
+        dropout: whether dropout layers drop.
+
+    Raises:
+        ValueError: for an unknown name, or ``all_at_once`` or ``compiled`` for another model with batch norm or with dropout.
+    """
+    expect_one_of("engine", name, ("auto", *ENGINES))
+    conv4 = knows(model) and not general
+    if name == "auto":
+        name = "all_at_once" if conv4 or safe_under_vmap(model) else "task_by_task"
+    if conv4 and name in CONV4_ENGINES:
+        return CONV4_ENGINES[name]()
+    engine = ENGINES[name]()
+    normalises = any(isinstance(m, nn.modules.batchnorm._NormBase) for m in model.modules())
+    if normalises and isinstance(engine, AllAtOnce):
+        raise ValueError(
+            f"expected a model without batch norm or instance norm for engine {name!r}, got one with it; use 'task_by_task'"
+        )
+    if dropout and isinstance(engine, AllAtOnce):
+        raise ValueError("expected dropout=False or no dropout layers for engine 'all_at_once', got dropout layers")
+    return engine

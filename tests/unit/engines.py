@@ -1,5 +1,0 @@
-"""The engines that tests go through one by one: all but ``compiled``, which takes half a minute and has tests of its own."""
-
-from mamlkit import meta_gradient
-
-ENGINES = sorted(set(meta_gradient.ENGINES) - {"compiled"})

@@ -1,0 +1,126 @@
+"""A configuration survives its record, and every option of it arrives where it should."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import mamlkit
+from mamlkit.algorithms import ALGORITHMS
+from mamlkit.configuration import Configuration, LearnerOptions, NetworkOptions, TaskOptions, parameter_count
+from mamlkit.training import TrainingOptions
+
+IMAGE = (1, 16, 16)
+
+
+def learner_for(**options):
+    network = NetworkOptions(filters=4, dropout=options.pop("dropout", 0.0))
+    return Configuration(network=network, learner=LearnerOptions(**options)).build_learner(IMAGE)
+
+
+def test_round_trip_through_json():
+    configuration = Configuration(
+        TaskOptions(data="folder", root=Path("some/where"), ways=7, colour=True),
+        NetworkOptions(filters=3, dropout=0.25),
+        LearnerOptions(learner="anil", inner_lr=0.3, bfloat16=True),
+        TrainingOptions(epochs=2, clip_norm=1.5, patience=3, seed=9),
+        "cpu",
+    )
+    for case in (configuration, Configuration()):
+        assert Configuration.from_json(json.loads(json.dumps(case.to_json()))) == case
+
+
+@pytest.mark.parametrize("change", ["missing part", "missing option", "unknown option", "bad value"])
+def test_a_record_that_does_not_fit_is_refused(change):
+    values = Configuration().to_json()
+    if change == "missing part":
+        del values["learner"]
+    elif change == "missing option":
+        del values["tasks"]["root"]
+    elif change == "unknown option":
+        values["network"]["depth"] = 5
+    else:
+        values["training"]["epochs"] = "many"
+    with pytest.raises(ValueError, match=r"^expected a recorded configuration, got one that does not fit"):
+        Configuration.from_json(values)
+
+
+def test_an_algorithm_gets_the_options_that_its_signature_names(monkeypatch):
+    """Under a name that the command line offered when mamlkit was imported; a line of one's own adds another."""
+
+    def biases(model, *, inner_steps, inner_lr, loss, first_order_epochs, **switches):
+        names = [name for name, _ in model.named_parameters() if name.endswith("bias")]
+        return mamlkit.Learner(
+            model,
+            loss=loss,
+            inner_steps=inner_steps,
+            step_sizes=mamlkit.FixedStepSize(names, inner_lr),
+            first_order_epochs=first_order_epochs,
+            **switches,
+        )
+
+    monkeypatch.setitem(ALGORITHMS, "anil", biases)
+    learner = learner_for(learner="anil", inner_steps=2, first_order_epochs=3, bfloat16=True)
+    assert all(name.endswith("bias") for name in learner.step_sizes(0)) and learner.first_order_epochs == 3
+    system = mamlkit.ModelAgnosticMetaLearning(mamlkit.mlp(), algorithm="anil", first_order_epochs=0)
+    assert list(system.alpha) == ["0.bias", "2.bias", "4.bias"]
+
+
+def test_every_learner_by_name(same_rng):
+    orders = {"maml": 2, "fomaml": 1, "reptile": 0, "anil": 2, "meta-sgd": 2, "maml++": 2}
+    assert orders.keys() == ALGORITHMS.keys()
+    for name, order in orders.items():
+        learner = learner_for(learner=name, inner_steps=3, inner_lr=0.07)
+        assert learner.order == order and learner.inner_steps == 3
+        rates = learner.step_sizes(0)
+        assert all(torch.as_tensor(rate).detach().flatten()[0].item() == pytest.approx(0.07) for rate in rates.values())
+    assert set(learner_for(learner="anil").step_sizes(0)) == {"14.weight", "14.bias"}
+    assert learner_for(learner="meta-sgd").step_sizes.per == "parameter"
+
+
+def test_every_switch_of_maml_plus_plus_arrives():
+    default = learner_for()
+    assert isinstance(default.outer_loss, mamlkit.AnnealedMultiStep) and default.outer_loss.epochs == 10
+    assert default.step_sizes.per == "tensor_and_step" and default.is_transductive
+    assert isinstance(learner_for(multi_step_loss="final").outer_loss, mamlkit.FinalStep)
+    assert isinstance(learner_for(multi_step_loss="uniform").outer_loss, mamlkit.MultiStep)
+    assert learner_for(annealing_epochs=3).outer_loss.epochs == 3
+    assert isinstance(learner_for(step_sizes="fixed").step_sizes, mamlkit.FixedStepSize)
+    assert learner_for(per_step_weights=False).batch_norm is None
+    assert not learner_for(per_step_statistics=True).is_transductive
+    assert learner_for(first_order_epochs=2).current_order == 1
+    assert (
+        learner_for(bfloat16=True)._support_train.autocast == torch.bfloat16 and default._support_train.autocast is None
+    )
+    assert learner_for(dropout=0.3).dropout and not default.dropout
+    assert sum(isinstance(m, nn.Dropout) and m.p == 0.3 for m in learner_for(dropout=0.3).model.modules()) == 4
+
+
+def test_weights_follow_from_the_seed(same_rng):
+    first, same, other = (
+        Configuration(training=TrainingOptions(seed=seed)).build_learner(None).state_dict() for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(value, same[name]) for name, value in first.items())
+    assert not torch.equal(first["model.0.weight"], other["model.0.weight"])
+
+
+def test_parameter_count():
+    learner = Configuration(learner=LearnerOptions(inner_steps=2)).build_learner(None)
+    theta = 1 * 40 + 40 + 40 * 40 + 40 + 40 + 1
+    assert parameter_count(learner) == (theta, theta + 6 * 2)  # a rate for each of 6 tensors and 2 steps
+
+
+def test_tasks_by_name():
+    options = TaskOptions(data="sinusoids", shots=4, queries=3, test_queries=9)
+    for split, queries in (("train", 3), ("validation", 9), ("test", 9)):
+        tasks = Configuration(dataclasses.replace(options)).build_tasks(split)
+        assert (tasks.shots, tasks.queries) == (4, queries)
+    with pytest.raises(ValueError, match="expected a root folder"):
+        Configuration(TaskOptions(data="folder")).build_tasks("train")
+    with pytest.raises(ValueError, match="expected a device that torch can compute on here, got 'toaster'"):
+        Configuration(device="toaster").build_learner(None)
