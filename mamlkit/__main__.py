@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import torch.distributed as dist
 import tyro
 
 from mamlkit._files import write_atomically
 from mamlkit._version import versions
 from mamlkit.arguments import expect_at_least
-from mamlkit.checkpoint import latest_checkpoint
+from mamlkit.checkpoint import latest_checkpoint, locked
 from mamlkit.configuration import (
     Configuration,
     LearnerOptions,
@@ -52,11 +53,15 @@ class Train:
 
     def run(self) -> None:
         """Train from the start or from the last checkpoint."""
+        if self.out != (out := self.out.expanduser()):
+            return dataclasses.replace(self, out=out).run()
         configuration = Configuration(self.tasks, self.network, self.learner, self.training, self.device)
         if self.resume:
             recorded = read_configuration(self.out)
             _expect_same_options(configuration.to_json(), recorded.to_json(), Configuration().to_json())
             configuration = recorded
+        else:
+            configuration.expect_used()
         with processes(configuration.device) as rank:
             training, validation = configuration.build_tasks("train"), configuration.build_tasks("validation")
             learner = configuration.build_learner(image_shape(training))
@@ -66,7 +71,8 @@ class Train:
                 _expect_new(self.out)
                 if rank == 0:
                     (self.out / "checkpoints").mkdir(parents=True, exist_ok=True)  # what a resume looks for
-                    write_atomically(self.out / "run.json", json.dumps(_record(configuration), indent=2) + "\n")
+                    with locked(self.out):
+                        write_atomically(self.out / "run.json", json.dumps(_record(configuration), indent=2) + "\n")
             history = fit(
                 learner,
                 training,
@@ -118,6 +124,13 @@ class Evaluate:
         configuration = dataclasses.replace(configuration, tasks=data, device=self.device)
         if self.json is not None and (self.json.is_dir() or not self.json.parent.is_dir()):
             raise ValueError(f"expected --json to name a file in a folder that exists, got {self.json}")
+        if self.json is not None and not shipped:
+            own = self.run_folder.resolve()
+            if (
+                self.json.resolve() in (own / "run.json", own / "curves.csv")
+                or own / "checkpoints" in self.json.resolve().parents
+            ):
+                raise ValueError(f"expected --json to name a file that is not part of the run, got {self.json}")
         source = configuration.build_tasks(self.split)
         if shipped:
             learners, names = [pretrained_learner(name)[0].to(self.device)], [name]
@@ -195,6 +208,8 @@ def read_command_line() -> Train | Evaluate | Info:
     Raises:
         ValueError: in one line, where the parser draws a box.
     """
+    if "" in sys.argv[1:]:
+        raise ValueError("expected a value for every option, got an empty one")
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -218,6 +233,13 @@ def main() -> None:
         read_command_line().run()
     except (ValueError, TypeError, OSError, TrainingDiverged) as error:
         sys.exit(f"mamlkit: {str(error) or type(error).__name__}")
+    except (MemoryError, RuntimeError) as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
+        if not (memory or "home directory" in text):  # ~nosuchuser
+            raise
+        remedy = "; lower --meta-batch or take --engine recomputed" if memory else ""
+        sys.exit(f"mamlkit: expected {'enough memory' if memory else 'a home directory'}, got: {text}{remedy}")
     except KeyboardInterrupt:
         sys.exit("mamlkit: interrupted; go on with --resume")
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-__all__ = ["write_atomically", "write_tensors"]
+__all__ = ["PREFIX", "remove_stale", "write_atomically", "write_tensors"]
+
+PREFIX = ".mamlkit-"  # of files that are being written
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file, a text in UTF-8 or bytes, as a whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PREFIX, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -26,14 +30,24 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
     """Replace a file of tensors as a whole or not at all; the header is what safetensors calls metadata."""
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PREFIX, suffix=".tmp")
     os.close(handle)
     try:
         # Clones, because safetensors refuses tensors that share storage.
-        save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, name, header)
+        try:
+            save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, name, header)
+        except SafetensorError as error:
+            raise OSError(f"expected to write {path}, got {error}") from None
         _replace(Path(name), path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path, seconds: float = 0) -> None:
+    """Delete what a kill in the middle of a write has left, where it is older than this."""
+    for path in folder.glob(f"{PREFIX}*.tmp"):
+        if time.time() - path.stat().st_mtime >= seconds:
+            path.unlink(missing_ok=True)
 
 
 def _replace(temporary: Path, target: Path) -> None:

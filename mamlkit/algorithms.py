@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from mamlkit.arguments import expect_at_least, expect_model, expect_one_of
 from mamlkit.batch_norm import PerStepBatchNorm
-from mamlkit.functional import batch_norm_layers, parameters_of
+from mamlkit.functional import batch_norm_layers, is_strange, parameters_of
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner, Switches
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep, OuterLoss
@@ -77,7 +77,8 @@ def anil(
 
     Args:
         model: any module.
-        adapted: names of the parameters that the inner loop moves; those of the model's last layer when not given.
+        adapted: names of the parameters that the inner loop moves; those of the last layer of an ``nn.Sequential`` when not
+            given. Other models must say, as the order in which they register layers need not be that of the calls.
         inner_steps: K.
         inner_lr: alpha.
         loss: of outputs and targets, averaged over points.
@@ -87,7 +88,7 @@ def anil(
         ValueError: for a name that is not a parameter of the model.
     """
     everything = parameters_of(expect_model(model))
-    chosen = _last_layer(everything) if adapted is None else list(adapted)
+    chosen = _last_layer(model) if adapted is None else list(adapted)
     if unknown := [name for name in chosen if name not in everything]:
         raise ValueError(f"expected names out of {', '.join(everything)}, got {', '.join(map(repr, unknown))}")
     if not chosen:
@@ -148,9 +149,11 @@ def maml_plus_plus(
     expect_model(model)
     expect_at_least("inner_steps", inner_steps, 1)
     expect_one_of("step_sizes", step_sizes, ("fixed", *LearnedStepSizes.kinds))
-    has_batch_norm = bool(batch_norm_layers(model))
+    layers = batch_norm_layers(model).values()
+    has_batch_norm = bool(layers)
+    learned = any(not layer.affine or parameters_of(layer) for layer in layers)
     rows = None
-    if has_batch_norm and (per_step_weights or per_step_statistics):
+    if has_batch_norm and ((per_step_weights and learned) or per_step_statistics):
         rows = PerStepBatchNorm(model, inner_steps, weights=per_step_weights, statistics=per_step_statistics)
     replaced = rows.weight_names if rows else set()
     adapted = {name: value for name, value in parameters_of(model).items() if name not in replaced}
@@ -191,7 +194,16 @@ def _outer_loss(multi_step_loss: str | Sequence[float] | None, annealing_epochs:
     return AnnealedMultiStep(annealing_epochs) if multi_step_loss == "annealed" else MultiStep()
 
 
-def _last_layer(parameters: Iterable[str]) -> list[str]:
-    names = list(parameters)
-    layer = names[-1].rpartition(".")[0]
-    return [name for name in names if name.rpartition(".")[0] == layer]
+def _last_layer(model: nn.Module) -> list[str]:
+    """The parameters of the layer that is called last."""
+    layers = [(name, child) for name, child in model.named_children() if parameters_of(child)]
+    if list(model.parameters(recurse=False)) and not layers:
+        return list(parameters_of(model))
+    if is_strange(model) or not isinstance(model, nn.Sequential) or not layers:
+        named = list(parameters_of(model))
+        raise ValueError(
+            f"expected adapted=[...] for a {type(model).__name__}, whose last layer only its forward knows, got None; "
+            f"names are {', '.join(map(repr, named[-2:]))}, ..."
+        )
+    name, last = layers[-1]
+    return [f"{name}.{part}" for part in _last_layer(last)]

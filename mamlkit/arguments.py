@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 __all__ = [
     "expect_at_least",
@@ -62,6 +66,15 @@ def expect_model(model: nn.Module) -> nn.Module:
     """A module with at least one parameter that can be learned."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected model to be a torch.nn.Module, got {describe(model)}")
+    wrapped = (torch.jit.ScriptModule, nn.DataParallel, nn.parallel.DistributedDataParallel)
+    if found := [type(module).__name__ for module in model.modules() if isinstance(module, wrapped)]:
+        raise TypeError(
+            f"expected a module that torch.func.functional_call can call, got {found[0]}: pass the one inside"
+        )
+    if any(is_lazy(value) for value in (*model.parameters(), *model.buffers())):
+        raise ValueError(
+            f"expected a model whose layers know their sizes, got {type(model).__name__} with lazy ones: call it once first"
+        )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(f"expected a model with parameters to learn, got {type(model).__name__} with none")
     return model
@@ -74,8 +87,6 @@ def expect_points(name: str, x: Tensor, y: Tensor) -> None:
             raise TypeError(f"expected the {name} {part} to be a tensor, got {describe(value)}")
         if value.ndim == 0:
             raise ValueError(f"expected the {name} {part} to have an axis of points, got a tensor without axes")
-    if not x.is_floating_point():
-        raise TypeError(f"expected floating-point {name} inputs, got {x.dtype}; convert them with .float()")
     if x.shape[0] == 0:
         raise ValueError(f"expected at least one {name} point, got an empty set of shape {tuple(x.shape)}")
     if x.shape[0] != y.shape[0]:
@@ -111,13 +122,47 @@ def expect_same_tasks(tasks: Sequence[Tensor]) -> None:
 
 
 def expect_on_model(model: nn.Module, *parts: tuple[str, Tensor], any_type: bool = False) -> None:
-    """Tensors on the model's device, floating-point ones of its type (``any_type=True``, under autocast, lets others pass)."""
-    like = next(p for p in model.parameters() if p.is_floating_point())
+    """Tensors on the model's device, floating-point ones of its type (``any_type=True``, under autocast, lets others pass).
+
+    The model is judged by what is learned; the types of frozen parts pass as well. Whole numbers always do.
+    """
+    parameters = list(model.parameters())
+    like = next(parameter for parameter in parameters if parameter.requires_grad)
+    devices = {parameter.device for parameter in parameters}
+    types = {parameter.dtype for parameter in parameters}
+    types |= {parameter.dtype.to_real() for parameter in parameters if parameter.is_complex()}
     for name, value in parts:
-        if value.device != like.device:
+        if value.device not in devices:
             raise ValueError(f"expected {name} on the model's device {like.device}, got {value.device}")
-        if value.is_floating_point() and value.dtype != like.dtype and not any_type:
-            raise TypeError(f"expected {name} of the model's type {like.dtype}, got {value.dtype}; convert with .to()")
+        if any_type or not (value.is_floating_point() or value.is_complex()):
+            continue
+        if value.dtype not in types:
+            ids = ", whole numbers such as ids with .long()" if _looks_up(model) else ""
+            raise TypeError(
+                f"expected {name} of the model's type {like.dtype}, got {value.dtype}; convert with .to(){ids}"
+            )
+        if name.endswith("inputs") and value.dtype in _WHOLE and _looks_up(model):
+            _expect_values_not_ids(name, value)
+
+
+_WHOLE = {torch.bfloat16: 2**8, torch.float16: 2**11}  # up to here each whole number is one of this type
+
+
+def _looks_up(model: nn.Module) -> bool:
+    return any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in model.modules())
+
+
+def _expect_values_not_ids(name: str, value: Tensor) -> None:
+    if (
+        not value.is_meta
+        and value.numel()
+        and value.max() > _WHOLE[value.dtype]
+        and bool((value == value.round()).all())
+    ):
+        raise TypeError(
+            f"expected {name} that are ids as torch.int64, got {value.dtype}, which has not every whole number above "
+            f"{_WHOLE[value.dtype]}"
+        )
 
 
 def expect_names(known: Sequence[str], names: Sequence[str]) -> None:
@@ -126,8 +171,14 @@ def expect_names(known: Sequence[str], names: Sequence[str]) -> None:
         raise ValueError(f"expected parameter names out of {', '.join(known)}, got {', '.join(map(repr, unknown))}")
 
 
-_SAME_SHAPE = (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.binary_cross_entropy_with_logits)
-_SAME_SHAPE_MODULES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCEWithLogitsLoss)
+_SAME_SHAPE = (
+    F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.binary_cross_entropy_with_logits, F.binary_cross_entropy,
+    F.poisson_nll_loss, F.kl_div, F.soft_margin_loss, F.multilabel_soft_margin_loss,
+)  # fmt: skip
+_SAME_SHAPE_MODULES = (
+    nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCEWithLogitsLoss, nn.BCELoss,
+    nn.PoissonNLLLoss, nn.KLDivLoss, nn.SoftMarginLoss, nn.MultiLabelSoftMarginLoss,
+)  # fmt: skip
 
 
 def checked_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -143,6 +194,11 @@ def checked_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, 
         shape, given = tuple(outputs.shape), tuple(targets.shape)
         if same_shape and shape != given:  # broadcasting would make a wrong loss of it, without an error
             raise ValueError(f"expected targets of the outputs' shape {shape}, got {given}")
+        if classes and (len(shape) < 2 or shape[1] == 1):
+            raise ValueError(
+                "expected outputs (points, classes) with two classes or more for cross-entropy, got outputs of shape "
+                f"{shape}; for real values pass loss=F.mse_loss, for one logit F.binary_cross_entropy_with_logits"
+            )
         if classes and (shape != given or not targets.is_floating_point()):
             if targets.dtype != torch.int64:
                 raise TypeError(
@@ -150,13 +206,49 @@ def checked_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, 
                 )
             if given != shape[:1] + shape[2:]:
                 raise ValueError(f"expected one class number an output of shape {shape}, got targets of shape {given}")
-        value = loss(outputs, targets)
+        column = shape == (*given, 1) or given == (*shape, 1)
+        if column and max(shape) > 1 and not torch.compiler.is_compiling():
+            with _NoBroadcasting(outputs, targets):
+                value = loss(outputs, targets)
+        else:
+            value = loss(outputs, targets)
         if not isinstance(value, Tensor) or value.shape != ():
             raise ValueError(f"expected loss to give one number, the mean over points, got {_shape_of(value)}")
         return value
 
     call.__wrapped__ = loss  # type: ignore[attr-defined]
     return call
+
+
+class _NoBroadcasting(TorchFunctionMode):
+    """Outputs ``(n, 1)`` and targets ``(n,)`` that meet become ``(n, n)``, and the loss a number without a meaning."""
+
+    def __init__(self, outputs: Tensor, targets: Tensor) -> None:
+        super().__init__()
+        self.shapes = tuple(outputs.shape), tuple(targets.shape)
+        self.of = {id(outputs): 0, id(targets): 1}
+        self.kept = [outputs, targets]  # so that no other tensor gets their ids
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Follow both through functions that keep their shapes, and look where they meet."""
+        result = func(*args, **(kwargs or {}))
+        tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        met = {self.of[id(value)] for value in tensors if id(value) in self.of}
+        if len(met) == 2:
+            both = torch.broadcast_shapes(*self.shapes)
+            if getattr(func, "__module__", "") == "torch.nn.functional" or _shape(result) == both:
+                raise ValueError(
+                    f"expected a loss that brings outputs and targets to one shape, got one that broadcasts {self.shapes[0]} "
+                    f"against {self.shapes[1]}"
+                )
+        elif met and isinstance(result, Tensor) and tuple(result.shape) == self.shapes[index := met.pop()]:
+            self.of[id(result)] = index
+            self.kept.append(result)
+        return result
+
+
+def _shape(value: object) -> object:
+    return value.shape if isinstance(value, Tensor) else None
 
 
 def expect_classes(targets: Tensor, classes: int) -> None:

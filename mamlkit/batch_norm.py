@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mamlkit.arguments import expect_at_least
-from mamlkit.functional import batch_norm_layers, key_of, name_of
+from mamlkit.functional import batch_norm_layers, key_of, name_of, parameters_of
 
 __all__ = ["PerStepBatchNorm"]
 
@@ -22,7 +22,7 @@ class PerStepBatchNorm(nn.Module):
     Args:
         model: with at least one batch-norm layer.
         steps: K.
-        weights: give each step its own scale gamma and shift beta, meta-learned and not adapted.
+        weights: give each step its own scale gamma and shift beta, meta-learned and not adapted, where they are not frozen.
         statistics: give each step its own running mean and variance, collected from the query passes of meta-training.
 
     Raises:
@@ -40,7 +40,7 @@ class PerStepBatchNorm(nn.Module):
             if weights:
                 if not layer.affine:
                     raise ValueError(f"expected batch norm {name!r} to have weights (affine=True), got none")
-                for part, value in (("weight", layer.weight), ("bias", layer.bias)):
+                for part, value in parameters_of(layer).items():  # what is frozen stays so
                     self._rows[key_of(f"{name}.{part}")] = nn.Parameter(_rows(value, steps))  # (steps, channels)
             if statistics:
                 if layer.running_mean is None or layer.running_var is None:

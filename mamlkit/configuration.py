@@ -7,14 +7,14 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from mamlkit.algorithms import ALGORITHMS
-from mamlkit.arguments import expect_device
+from mamlkit.arguments import expect_device, expect_one_of
 from mamlkit.data.episodes import ImageTasks
 from mamlkit.data.glyphs import glyphs
 from mamlkit.data.images import image_folder
@@ -110,6 +110,11 @@ class LearnerOptions:
     engine: str = "auto"
 
 
+_SWITCHES = (
+    "multi_step_loss", "annealing_epochs", "step_sizes", "per_step_weights", "per_step_statistics", "first_order_epochs"
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Configuration:
     """Everything that decides a run, besides the versions of the software.
@@ -127,6 +132,33 @@ class Configuration:
     learner: LearnerOptions = field(default_factory=LearnerOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
     device: str = "cpu"
+
+    def expect_used(self) -> None:
+        """Refuse options that would do nothing.
+
+        Raises:
+            ValueError: naming the option, and what it goes with.
+        """
+        sinusoids, data = self.tasks.data == "sinusoids", self.tasks.data
+        idle: list[tuple[bool, object, tuple[str, ...], str]] = [
+            (sinusoids, self.tasks, ("ways", "rotations"), "images"),
+            (data != "omniglot", self.tasks, ("protocol",), "--data omniglot"),
+            (data != "folder", self.tasks, ("image_size", "colour"), "--data folder"),
+            (data in ("glyphs", "sinusoids"), self.tasks, ("root",), "--data omniglot or folder"),
+            (sinusoids, self.network, ("filters", "downsample", "activation", "dropout"), "images"),
+            (True, self.learner, self._idle_switches(), "algorithms that have it, as --learner maml++"),
+            (self.learner.multi_step_loss != "annealed", self.learner, ("annealing_epochs",), "annealing"),
+            (not self.training.cosine, self.training, ("final_outer_lr",), "--cosine"),
+        ]
+        for unused, part, names, place in idle:
+            for name in names if unused else ():
+                if (value := getattr(part, name)) != getattr(type(part)(), name):
+                    option = name.replace("_", "-")
+                    raise ValueError(f"expected --{option} only with {place}, where it does something, got {value}")
+
+    def _idle_switches(self) -> tuple[str, ...]:
+        names = inspect.signature(ALGORITHMS[self.learner.learner]).parameters
+        return tuple(name for name in _SWITCHES if name not in names)
 
     def build_tasks(self, split: str) -> ImageTasks | Sinusoids:
         """The tasks of ``"train"``, ``"validation"`` or ``"test"``.
@@ -212,15 +244,30 @@ class Configuration:
         """
         try:
             root = values["tasks"]["root"]
-            return Configuration(
+            configuration = Configuration(
                 tasks=TaskOptions(**{**values["tasks"], "root": None if root is None else Path(root)}),
                 network=NetworkOptions(**values["network"]),
                 learner=LearnerOptions(**values["learner"]),
                 training=TrainingOptions(**values["training"]),
                 device=values["device"],
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"expected a recorded configuration, got one that does not fit: {error}") from None
+        for part in (configuration.tasks, configuration.network, configuration.learner):
+            _expect_types(part)
+        return configuration
+
+
+def _expect_types(part: object) -> None:
+    """Words that are among those allowed, and switches that are True or False: a JSON file may hold anything."""
+    for name, kind in get_type_hints(type(part)).items():
+        value, words = getattr(part, name), get_args(kind) if get_origin(kind) is Literal else ()
+        if words:
+            expect_one_of(name, value, words)
+        elif kind is bool and not isinstance(value, bool):
+            raise ValueError(f"expected {name} to be true or false, got {value!r}")
+        elif kind is int and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"expected {name} to be a whole number, got {value!r}")
 
 
 def parameter_count(learner: Learner) -> tuple[int, int]:

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Shaped
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mamlkit.arguments import expect_at_least
+from mamlkit.arguments import describe, expect_at_least
+from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
 from mamlkit.tasks import TaskBatch
 
@@ -36,11 +38,15 @@ class Evaluation:
 
     Attributes:
         losses: ``(steps + 1, tasks)``.
-        accuracies: ``(steps + 1, tasks)`` as fractions, or ``None`` where targets are not classes.
+        accuracies: ``(steps + 1, tasks)`` as fractions, or ``None`` where targets are not classes: where outputs are not
+            ``(points, classes, ...)`` with class numbers ``(points, ...)``. Ignored labels are left out; NaN for a task
+            without any other.
+        scores: ``(steps + 1, tasks)`` of the ``metric`` that was given, else ``None``.
     """
 
     losses: Tensor
     accuracies: Tensor | None
+    scores: Tensor | None = None
 
     def loss(self, step: int = -1) -> Interval:
         """Mean query loss after ``step`` steps (the last one when not given)."""
@@ -48,16 +54,24 @@ class Evaluation:
 
     def accuracy(self, step: int = -1) -> Interval:
         """Mean query accuracy after ``step`` steps, a fraction."""
-        return interval(self._accuracies()[step])
+        return interval(_known(self._accuracies()[step]))
+
+    def score(self, step: int = -1) -> Interval:
+        """Mean of the metric that was given, after ``step`` steps."""
+        if self.scores is None:
+            raise ValueError("expected an evaluation with metric=..., got one without")
+        return interval(self.scores[step])
 
     @property
     def gain(self) -> Interval:
         """Accuracy after the last step minus accuracy before adaptation, task by task."""
-        return interval(self._accuracies()[-1] - self._accuracies()[0])
+        return interval(_known(self._accuracies()[-1] - self._accuracies()[0]))
 
     def share_above(self, accuracy: float) -> float:
         """The share of tasks whose accuracy after the last step is above this fraction."""
-        return (self._accuracies()[-1] > accuracy).double().mean().item()
+        if not 0 <= accuracy <= 1:
+            raise ValueError(f"expected an accuracy as a fraction from 0 to 1, got {accuracy}")
+        return (_known(self._accuracies()[-1]) > accuracy).double().mean().item()
 
     def to_json(self) -> dict[str, Any]:
         """Per-task values and their summary, as plain lists and numbers."""
@@ -66,12 +80,23 @@ class Evaluation:
         if self.accuracies is not None:
             record["accuracies"] = self.accuracies.tolist()
             record["accuracy"], record["accuracy_ci95"] = self.accuracy().mean, self.accuracy().half_width
+        if self.scores is not None:
+            record["scores"] = self.scores.tolist()
+            record["score"], record["score_ci95"] = self.score().mean, self.score().half_width
         return record
 
     def _accuracies(self) -> Tensor:
         if self.accuracies is None:
-            raise ValueError("expected tasks with class numbers as targets, got real-valued targets: use loss()")
+            raise ValueError(
+                "expected outputs (points, classes) and class numbers (points,) for an accuracy, "
+                "got other or real-valued targets: use loss(), or metric="
+            )
         return self.accuracies
+
+
+def _known(accuracies: Tensor) -> Tensor:
+    """Without tasks that have no label to judge by."""
+    return accuracies if accuracies.is_meta else accuracies[~accuracies.isnan()]
 
 
 def interval(values: Shaped[Tensor, " tasks"]) -> Interval:
@@ -93,7 +118,9 @@ def interval(values: Shaped[Tensor, " tasks"]) -> Interval:
     return Interval(wide.mean().item(), 1.96 * wide.std().item() / math.sqrt(len(values)), len(values))
 
 
-def evaluate(learner: Learner, tasks: TaskBatch, *, steps: int | None = None, chunk: int = 100) -> Evaluation:
+def evaluate(
+    learner: Learner, tasks: TaskBatch, *, steps: int | None = None, chunk: int = 100, metric: Loss | None = None
+) -> Evaluation:
     """Adapt to each task's support set and measure on its query set, before adaptation and after each step.
 
     Args:
@@ -102,15 +129,21 @@ def evaluate(learner: Learner, tasks: TaskBatch, *, steps: int | None = None, ch
         steps: inner steps; those of training when not given. Beyond those, learned step sizes and per-step batch norm go on with
             what they have for the last step of training.
         chunk: how many tasks are held in memory at a time.
+        metric: of the outputs ``(query, *output)`` and targets of a task, one number; see ``Evaluation.score``.
 
     Raises:
         TypeError, ValueError: if the tensors of the batch do not fit each other.
     """
-    return evaluate_ensemble([learner], tasks, steps=steps, chunk=chunk)
+    return evaluate_ensemble([learner], tasks, steps=steps, chunk=chunk, metric=metric)
 
 
 def evaluate_ensemble(
-    learners: Sequence[Learner], tasks: TaskBatch, *, steps: int | None = None, chunk: int = 100
+    learners: Sequence[Learner],
+    tasks: TaskBatch,
+    *,
+    steps: int | None = None,
+    chunk: int = 100,
+    metric: Loss | None = None,
 ) -> Evaluation:
     """As ``evaluate``, with the mean of the outputs of several learners, each adapted on its own.
 
@@ -121,6 +154,7 @@ def evaluate_ensemble(
         tasks: test tasks.
         steps: inner steps.
         chunk: how many tasks are held in memory at a time.
+        metric: as in ``evaluate``.
 
     Raises:
         TypeError, ValueError: without a learner, or if the tensors of the batch do not fit each other.
@@ -131,12 +165,48 @@ def evaluate_ensemble(
         tasks = learner.expect_tasks(tasks)
     expect_at_least("chunk", chunk, 1)
     steps = learners[0].inner_steps if steps is None else steps
-    losses, accuracies = [], []
+    if metric is not None and (isinstance(metric, type) or not callable(metric)):
+        raise TypeError(f"expected metric to be a function of outputs and targets, got {describe(metric)}")
+    losses, accuracies, scores = [], [], []
     for first in range(0, tasks.num_tasks, chunk):
         part = tasks.select(slice(first, first + chunk))
         outputs = [learner.query_outputs(part, steps) for learner in learners]
         mean = torch.stack(outputs).mean(0) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
         losses.append(torch.stack([learners[0].task_losses(values, part.query_y) for values in mean]))
-        if not part.query_y.is_floating_point():
-            accuracies.append((mean.argmax(-1) == part.query_y).double().mean(-1))  # (steps + 1, chunk)
-    return Evaluation(torch.cat(losses, 1), torch.cat(accuracies, 1) if accuracies else None)
+        accuracies.append(_accuracies(learners[0].loss, mean, part.query_y))
+        if metric is not None:
+            rows = [[_score(metric, *pair) for pair in zip(values, part.query_y, strict=True)] for values in mean]
+            scores.append(torch.tensor(rows, dtype=torch.float64))  # (steps + 1, chunk)
+    known = [values for values in accuracies if values is not None]
+    return Evaluation(
+        torch.cat(losses, 1),
+        torch.cat(known, 1) if len(known) == len(accuracies) else None,
+        torch.cat(scores, 1) if scores else None,
+    )
+
+
+def _accuracies(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor | None:
+    """Of outputs ``(steps + 1, tasks, query, classes, ...)`` ``(steps + 1, tasks)``; ``None`` where targets are not classes."""
+    shape, given = tuple(outputs.shape[2:]), tuple(targets.shape[1:])
+    if targets.is_floating_point() or targets.is_complex() or len(shape) < 2 or given != shape[:1] + shape[2:]:
+        return None
+    for_classes = loss is F.cross_entropy or isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss)) or loss is F.nll_loss
+    if shape[1] < 2 or (
+        len(shape) > 2 and given == shape[:-1] and not for_classes
+    ):  # classes on the last axis, perhaps
+        return None
+    counts = targets != getattr(loss, "ignore_index", -100)  # (tasks, query, ...)
+    outside = counts & ((targets < 0) | (targets >= shape[1]))
+    if not targets.is_meta and outside.any():
+        return None  # counts or ratings
+    right = (outputs.argmax(3) == targets) & counts  # (steps + 1, tasks, query, ...)
+    return right.flatten(2).sum(2, dtype=torch.float64) / counts.flatten(1).sum(1)  # 0 / 0 is NaN
+
+
+def _score(metric: Loss, outputs: Tensor, targets: Tensor) -> float:
+    value = metric(outputs, targets)
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()  # type: ignore[assignment]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected metric to give one number, got {describe(value)}")
+    return float(value)

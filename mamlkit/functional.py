@@ -1,30 +1,41 @@
-"""A module as a function of its parameters, in modes that are stated instead of read from ``module.training``.
+"""A module as a function of its parameters, in modes that are stated where meta-learning needs it.
 
 Meta-learning asks for combinations that ``train()`` and ``eval()`` cannot name: dropout off but batch norm on the batch's own
-statistics, for instance. So the module is called through a *skeleton*: a copy without storage whose layers are put in the modes
-wanted, and which gets every tensor as an argument. The module itself is never changed.
+statistics, for instance. So the user's own module is called through ``torch.func.functional_call``, with the modes of its layers
+switched around the call and put back whatever happens. Hooks, closures and attributes are those of that moment.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Iterator, Mapping
-from typing import Literal
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 __all__ = [
     "BatchNormMode",
     "FunctionalModel",
     "Parameters",
+    "Replay",
+    "WatchedLoss",
     "batch_norm_layers",
+    "drops",
     "fixed_randomness",
+    "is_strange",
+    "keep_writes",
     "key_of",
     "name_of",
     "parameters_of",
+    "real_type",
+    "structure",
+    "unchanged_on_error",
 ]
 
 Parameters = Mapping[str, Tensor]
@@ -36,14 +47,23 @@ def parameters_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def real_type(parameters: Parameters) -> torch.dtype:
+    """The type of numbers that a loss of these parameters has."""
+    return max((value.dtype.to_real() for value in parameters.values()), key=lambda kind: torch.finfo(kind).bits)
+
+
 def key_of(name: str) -> str:
-    """The name of a model's tensor as a key of a ``ParameterDict`` or a buffer: torch allows no dot there."""
-    return name.replace(".", "/")
+    """The name of a model's tensor as a key of a ``ParameterDict`` or a buffer: torch allows no dot there, nor its own names."""
+    key = name.replace(".", "/")
+    return f"{key}/" if hasattr(nn.ParameterDict, key) or key in _TAKEN else key
 
 
 def name_of(key: str) -> str:
     """Undo ``key_of``."""
-    return key.replace("/", ".")
+    return key.removesuffix("/").replace("/", ".")
+
+
+_TAKEN = frozenset(vars(nn.ParameterDict()))
 
 
 def batch_norm_layers(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
@@ -57,9 +77,13 @@ class FunctionalModel:
     Args:
         model: any module.
         batch_norm: normalise with the statistics of the batch and forget them (``"batch"``), use them and also add them to the
-            running statistics given in the call (``"collect"``), or use the running statistics (``"running"``).
-        dropout: whether dropout layers drop.
+            running statistics (``"collect"``), or use the running statistics (``"running"``).
+        dropout: call every other layer in the mode that the user gave it, so that what is in ``train()`` drops; else as after
+            ``eval()``.
         autocast: run in this lower precision where torch deems it safe, for instance ``torch.bfloat16``.
+        name: of the points that it is called with, for messages.
+        written: what the last call left in buffers that the model writes, by name. Every call begins with the model's own
+            buffers; where ``written`` is not given, what it leaves is forgotten.
     """
 
     def __init__(
@@ -69,36 +93,304 @@ class FunctionalModel:
         batch_norm: BatchNormMode = "batch",
         dropout: bool = False,
         autocast: torch.dtype | None = None,
+        name: str = "",
+        written: dict[str, Tensor] | None = None,
     ) -> None:
-        self.model, self.autocast = model, autocast
-        # The copy is made on the meta device: each tensor of the model is met as its storage-free image.
-        tensors = [*model.parameters(), *model.buffers()]
-        self.skeleton = copy.deepcopy(model, {id(t): _without_storage(t) for t in tensors}).train(dropout)
-        for layer in self.skeleton.modules():  # instance norm without statistics knows one mode only
-            if isinstance(layer, nn.modules.batchnorm._NormBase):
-                layer.train()
-        for layer in batch_norm_layers(self.skeleton).values():
-            layer.train(batch_norm != "running")
-            if batch_norm == "batch":
-                layer.running_mean = layer.running_var = layer.num_batches_tracked = None
-                layer.track_running_stats = False
-        self.parameter_names = {name for name, _ in self.skeleton.named_parameters()}
-        self.buffer_names = {name for name, _ in self.skeleton.named_buffers()}
-        self.statistics_names = {
-            f"{layer}.{name}" for layer, norm in batch_norm_layers(model).items() for name, _ in norm.named_buffers()
-        }
+        self.model, self.batch_norm, self.dropout, self.autocast = model, batch_norm, dropout, autocast
+        self.name, self.written = name, written
+        self._watched: object = None
+        self._lost: dict[str, list[Tensor]] = {}  # parameters without a way back, and the gradients that came to them
+        self.look()
 
-    def __call__(self, parameters: Parameters, x: Tensor) -> Tensor:
-        """Outputs for ``x`` ``(points, *input)``; tensors that ``parameters`` does not name are the model's own."""
-        own: dict[str, Tensor] = {n: p for n, p in self.model.named_parameters() if n in self.parameter_names}
-        for name, buffer in self.model.named_buffers():
-            if name in self.buffer_names:  # a module may write into its buffers: only batch norm's are meant to change
-                own[name] = buffer if name in self.statistics_names else buffer.clone()
-        tensors = {**own, **parameters}
+    def expect_gradients_found(self) -> None:
+        """After a derivative was taken: parameters that the model reads have had one, be it through the loss."""
+        lost, self._lost = [name for name, gradients in self._lost.items() if not gradients], {}
+        if lost:
+            self._watched = None
+            raise ValueError(
+                f"expected a gradient for every parameter that the model reads, got none for {lost[0]!r}: freeze it, or look for "
+                "detach(), no_grad() and torch.utils.checkpoint(use_reentrant=True)"
+            )
+
+    def look(self) -> None:
+        """Look at the model as it is now: a walk over its modules, once for many calls."""
+        self._switches: list[tuple[nn.Module, str, bool]] = []  # what must change around a call
+        self._buffers: list[tuple[str, nn.Module, str]] = []  # what a call may write into
+        self._lost = {}
+        self._strange = []  # modules that may do anything
+        self._attends = False
+        met = set()
+        for path, module in self.model.named_modules():
+            normalises = isinstance(module, nn.modules.batchnorm._BatchNorm)
+            strange = is_strange(module)
+            if strange:
+                self._strange.append((id(module), *map(len, _hooks(module))))
+            self._attends = self._attends or strange or _traits(module).attends
+            if strange or _traits(module).reads_mode:
+                wanted = self.dropout and module.training
+                if isinstance(module, nn.modules.batchnorm._NormBase):  # instance norm knows one mode only
+                    wanted = not normalises or self.batch_norm != "running"
+                if module.training != wanted:
+                    self._switches.append((module, "training", wanted))
+                if normalises and self.batch_norm == "batch" and module.track_running_stats:
+                    self._switches.append((module, "track_running_stats", False))
+            if normalises and (not strange or self.batch_norm == "collect"):
+                continue  # writes into its statistics where it is meant to
+            for name, buffer in module._buffers.items():
+                if buffer is not None and id(buffer) not in met:
+                    met.add(id(buffer))
+                    self._buffers.append((f"{path}.{name}" if path else name, module, name))
+
+    def __call__(self, parameters: Parameters, x: Tensor, *, twice: bool = False) -> Tensor:
+        """Outputs for ``x`` ``(points, *input)``; tensors that ``parameters`` does not name are the model's own.
+
+        ``twice``: second derivatives will be taken, which fused attention does not have.
+        """
+        tensors = dict(parameters)
+        copies = {}
+        for path, module, name in self._buffers:
+            if path not in tensors and (buffer := module._buffers.get(name)) is not None:
+                tensors[path] = copies[path] = buffer.clone()
+        with contextlib.ExitStack() as stack:
+            if self._attends:
+                stack.enter_context(_plain_attention(twice))
+            if self.autocast is not None:  # a cache would cut the graph
+                stack.enter_context(torch.autocast(x.device.type, self.autocast, cache_enabled=False))
+            if self._strange and self._watched != self._strange and not torch.compiler.is_compiling():
+                watch = stack.enter_context(_Watch(self.model, parameters))
+                tensors |= watch.copies(parameters)
+                self._watched = self._strange
+                outputs = self._outputs(tensors, x)
+                self._lost |= watch.lost(outputs)
+            else:
+                outputs = self._outputs(tensors, x)
+        if self.written is not None and not Replay.running:
+            for path, copy in copies.items():
+                if tensors[path] is not copy or copy._version:
+                    self.written[path] = tensors[path].detach()
         if self.autocast is None:
-            return functional_call(self.skeleton, tensors, (x,))
-        with torch.autocast(x.device.type, self.autocast, cache_enabled=False):  # a cache would cut the graph
-            return functional_call(self.skeleton, tensors, (x,)).to(x.dtype)
+            return outputs
+        return outputs.to(x.dtype if x.is_floating_point() else next(iter(parameters.values())).dtype)
+
+    def _outputs(self, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+        before = [(module, name, getattr(module, name)) for module, name, _ in self._switches]
+        try:
+            for module, name, value in self._switches:
+                setattr(module, name, value)
+            return functional_call(self.model, tensors, (x,))
+        except RuntimeError as error:
+            if x.is_floating_point() or x.is_complex() or "type" not in str(error):
+                raise
+            raise TypeError(
+                f"expected floating-point {self.name} inputs, got {x.dtype}; convert them with .float()"
+            ) from error
+        finally:
+            for module, name, value in reversed(before):
+                setattr(module, name, value)
+
+
+class Replay:
+    """The state of the generators of random numbers as it is now, to compute something a second time.
+
+    Inside ``with replay:`` the same numbers are drawn again, and buffers that a model writes are left alone.
+    """
+
+    running = False
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.states = device, _random_states(device)
+
+    def __enter__(self) -> None:
+        self.after, Replay.running = _random_states(self.device), True
+        _set_random_states(self.device, self.states)
+
+    def __exit__(self, *exception: object) -> None:
+        Replay.running = False
+        _set_random_states(self.device, self.after)
+
+
+def _random_states(device: torch.device) -> list[Tensor]:
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _set_random_states(device: torch.device, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
+
+
+def is_strange(module: nn.Module) -> bool:
+    """Whether a module may do anything: not a layer of torch or mamlkit, or one with hooks or a forward of its own."""
+    return not _traits(module).known or "forward" in module.__dict__ or any(_hooks(module))
+
+
+def drops(module: nn.Module) -> bool:
+    """Whether a layer is known to drop values at random."""
+    return isinstance(module, nn.modules.dropout._DropoutNd) or (
+        isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and module.dropout > 0
+    )
+
+
+def structure(model: nn.Module) -> list[tuple[int, type, bool]]:
+    """What a model is made of, and whether that has to be looked at; differs when layers come or go, or are hooked."""
+    return [(id(m), type(m), is_strange(m) or _traits(m).reads_mode) for m in model.modules()]
+
+
+def keep_writes(model: nn.Module, written: Mapping[str, Tensor]) -> None:
+    """Put into a model's buffers what the last pass left there."""
+    for path, value in written.items():
+        place, _, name = path.rpartition(".")
+        buffers = model.get_submodule(place)._buffers
+        own = buffers[name]
+        if own is not None and own.shape == value.shape and own.dtype == value.dtype:
+            own.copy_(value)
+        else:
+            buffers[name] = value.clone()
+
+
+@contextlib.contextmanager
+def unchanged_on_error(*modules: nn.Module) -> Iterator[None]:
+    """Put the buffers of modules back when what happens inside fails."""
+    own = [buffer for module in modules for buffer in module.buffers()]
+    before = [buffer.clone() for buffer in own]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for buffer, value in zip(own, before, strict=True):
+                buffer.copy_(value)
+        raise
+
+
+def _hooks(module: nn.Module) -> tuple[Mapping[Any, Any], ...]:
+    return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+
+
+class _Traits(NamedTuple):
+    known: bool  # a layer of torch or mamlkit
+    attends: bool
+    reads_mode: bool
+
+
+def _traits(module: nn.Module) -> _Traits:
+    kind = type(module)
+    found = _TRAITS.get(kind)
+    if found is None:
+        known = kind.__module__.startswith(("torch.nn.modules.", "mamlkit."))
+        attends = issubclass(kind, nn.MultiheadAttention) or kind.__module__ == "torch.nn.modules.transformer"
+        found = _TRAITS[kind] = _Traits(known, attends, attends or issubclass(kind, _READ_MODE))
+    return found
+
+
+_TRAITS: weakref.WeakKeyDictionary[type[nn.Module], _Traits] = weakref.WeakKeyDictionary()
+_READ_MODE = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RNNBase, nn.RReLU)
+
+
+@contextlib.contextmanager
+def _plain_attention(twice: bool) -> Iterator[None]:
+    """Without the shortcuts of attention that have no (second) derivative."""
+    shortcut = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH) if twice else contextlib.nullcontext():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(shortcut)
+
+
+class _Watch(TorchDispatchMode):
+    """See to it that a model reads the parameters it is given, and not its own where they cannot be swapped."""
+
+    _SHAPES_ONLY = ("empty", "zeros", "ones", "full", "rand", "randn", "new_")
+
+    def __init__(self, model: nn.Module, parameters: Parameters) -> None:
+        super().__init__()
+        places = ((_place(value), name) for name, value in model.named_parameters() if name in parameters)
+        self._own = {place: name for place, name in places if place is not None}
+        self._pack = _saving_hook()
+
+    def copies(self, parameters: Parameters) -> dict[str, Tensor]:
+        """The parameters at other places in memory, so that the model's own are met only where they should not be."""
+        own: dict[object, str]
+        self._own, own = {}, self._own
+        self._copies = {name: parameters[name].clone() for name in own.values()}
+        self._own = own
+        self._read: set[str] = set()
+        self._names = {_place(copy): name for name, copy in self._copies.items()}
+        return self._copies
+
+    def lost(self, outputs: object) -> dict[str, list[Tensor]]:
+        """Copies that were read and are not in the graph of the outputs, each with a list of gradients that come all the same."""
+        if not isinstance(outputs, Tensor) or outputs.grad_fn is None:
+            return {}
+        graph, waiting = set(), [outputs.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node not in graph:
+                graph.add(node)
+                waiting += [following for following, _ in node.next_functions if following is not None]
+        lost: dict[str, list[Tensor]] = {}
+        for name in sorted(self._read):
+            copy = self._copies[name]
+            if copy.requires_grad and copy.grad_fn not in graph:
+                copy.register_hook(lost.setdefault(name, []).append)
+        return lost
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at every tensor that an operation reads."""
+        kwargs = kwargs or {}
+        if self._own and not func._schema.name.split("::")[-1].startswith(self._SHAPES_ONLY):
+            for value in tree_leaves((args, kwargs)):
+                if not isinstance(value, Tensor):
+                    continue
+                place = _place(value)
+                if place is not None and place in self._names:
+                    self._read.add(self._names[place])
+                if name := self._own.get(place):
+                    raise ValueError(
+                        f"expected a model that looks its parameters up in its modules, got {name!r} read from elsewhere: "
+                        "a list, dict, partial or closure that holds the tensor itself"
+                    )
+            pack = _saving_hook()
+            if pack is not self._pack and getattr(pack, "__module__", "") == "torch.utils.checkpoint":
+                raise ValueError(
+                    "expected a model without torch.utils.checkpoint, got one that would be called again on the way back with "
+                    "other parameters; engine='recomputed' saves memory instead"
+                )
+        return func(*args, **kwargs)
+
+
+class WatchedLoss(TorchDispatchMode):
+    """See to it that a loss reads outputs and targets, and not parameters of the model: those that are not adapted, out there."""
+
+    def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
+        super().__init__()
+        own = dict(model.named_parameters())
+        self._own = {_place(own[name]): name for name in names if name in own}
+        self._own.pop(None, None)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at every tensor that an operation reads."""
+        kwargs = kwargs or {}
+        for value in tree_leaves((args, kwargs)):
+            if isinstance(value, Tensor) and (name := self._own.get(_place(value))):
+                raise ValueError(
+                    f"expected a loss of outputs and targets, got one that reads {name!r} of the model, which is not the adapted "
+                    "one there: have forward return or keep what the loss needs"
+                )
+        return func(*args, **kwargs)
+
+
+def _place(tensor: Tensor) -> object:
+    try:
+        return tensor.untyped_storage()._cdata, tensor.storage_offset()
+    except (NotImplementedError, RuntimeError):  # no storage: sparse, or a subclass of its own
+        return None
+
+
+def _saving_hook() -> object:
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return hooks[0] if hooks else None
 
 
 @contextlib.contextmanager
@@ -114,8 +406,3 @@ def fixed_randomness(seed: int | None, device: torch.device) -> Iterator[None]:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         yield
-
-
-def _without_storage(tensor: Tensor) -> Tensor:
-    image = torch.empty_like(tensor, device="meta")
-    return nn.Parameter(image, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else image

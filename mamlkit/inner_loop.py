@@ -125,8 +125,14 @@ def inner_step(objective: Objective, parameters: Parameters, rates: Rates, step:
     if order == 0:  # cut the path back to the start: each step builds and drops a graph of its own
         current = {name: value.detach().requires_grad_(name in rates) for name, value in parameters.items()}
     with torch.enable_grad():
+        loss = objective(current, step)
+        if not loss.requires_grad:
+            raise ValueError(
+                f"expected a loss that depends on what is adapted, such as {', '.join(list(rates)[:2])}, "
+                "got one without a gradient: look for detach(), no_grad() and checkpoint(use_reentrant=True)"
+            )
         gradients = torch.autograd.grad(
-            objective(current, step),
+            loss,
             [current[name] for name in rates],
             create_graph=order == 2,  # the one flag between MAML and FOMAML
             materialize_grads=True,  # a parameter the loss does not touch has gradient zero
@@ -181,7 +187,7 @@ def adapt(
     expect_at_least("steps", steps, 1)
     start = parameters_of(model) if parameters is None else parameters
     sizes = step_sizes if isinstance(step_sizes, StepSizes) else FixedStepSize(start, step_sizes)
-    network = FunctionalModel(model)
+    network = FunctionalModel(model, name="support")
     if order not in (0, 1, 2):
         raise ValueError(f"expected order 0, 1 or 2, got {order!r}")
     expect_names([name for name, _ in model.named_parameters()], list(start))
@@ -193,6 +199,6 @@ def adapt(
         }
 
     def support_loss(current: Parameters, step: int) -> Tensor:
-        return loss(network(current, support_x), support_y)  # ()
+        return loss(network(current, support_x, twice=order == 2), support_y)  # ()
 
     return descend(support_loss, start, sizes, steps, order)

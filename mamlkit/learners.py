@@ -13,7 +13,8 @@ A learner is one class, ``Learner``; the functions of ``mamlkit.algorithms`` cho
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from collections.abc import Callable
+from typing import Any, Literal, TypedDict, TypeVar
 
 import torch
 from jaxtyping import Float, Shaped
@@ -34,15 +35,28 @@ from mamlkit.arguments import (
 )
 from mamlkit.batch_norm import PerStepBatchNorm
 from mamlkit.engines import choose_engine
-from mamlkit.functional import FunctionalModel, Parameters, batch_norm_layers, parameters_of
+from mamlkit.functional import (
+    BatchNormMode,
+    FunctionalModel,
+    Parameters,
+    WatchedLoss,
+    batch_norm_layers,
+    drops,
+    keep_writes,
+    parameters_of,
+    structure,
+)
 from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
-from mamlkit.meta_gradient import MetaStep
+from mamlkit.meta_gradient import AllAtOnce, MetaStep
 from mamlkit.outer_loss import FinalStep, OuterLoss
 from mamlkit.reptile import displacement
-from mamlkit.step_sizes import Rates, StepSizes
+from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
 from mamlkit.tasks import TaskBatch, stream_seed
 
 __all__ = ["Learner", "Switches"]
+
+
+Result = TypeVar("Result")
 
 
 class Switches(TypedDict, total=False):
@@ -59,7 +73,8 @@ class Learner(nn.Module):
 
     Args:
         model: any module; its parameters are the initialisation theta that is meta-learned.
-        loss: of outputs and targets, averaged over points; used on support and query alike.
+        loss: of outputs and targets, averaged over points; used on support and query alike. Parameters of a loss that is a
+            module are meta-learned.
         inner_steps: K, at least 1.
         step_sizes: which parameters the inner loop moves, and how far.
         outer_loss: how the query losses along the inner loop are weighed; the last one alone when not given.
@@ -70,8 +85,10 @@ class Learner(nn.Module):
         query_statistics: what batch norm normalises query points with at evaluation: the statistics of the query set
             (``"batch"``, transductive) or running statistics collected in meta-training (``"running"``, inductive). Support sets
             and meta-training always use the statistics of the batch.
-        dropout: whether the model's dropout layers drop in the inner loop of meta-training. Masks stay the same over the
-            steps of a task and are scaled; query points and evaluation see no dropout.
+        dropout: whether the inner loop of meta-training calls the model in the mode that it is in (``model.train()``, a
+            module's default, drops), or as after ``model.eval()``. Masks of dropout layers, recurrent and attention layers stay
+            the same over the steps of a task; what else draws numbers takes them from torch's generator. Query points and
+            evaluation see no dropout.
         seed: of the dropout masks.
         autocast: lower precision for the model, for instance ``torch.bfloat16``; losses and updates stay as they are.
         engine: ``"auto"``, or a name in ``mamlkit.engines.ENGINES``; ``print(learner)`` says which was taken. All give the
@@ -110,22 +127,62 @@ class Learner(nn.Module):
             raise ValueError(f"expected order 0, 1 or 2, got {order!r}")
         expect_one_of("query_statistics", query_statistics, ("batch", "running"))
         checked_loss(loss)
-        self._autocast = autocast
+        self._autocast, self._asked = autocast, (dropout, engine)
         self.loss, self.step_sizes, self.order = loss, step_sizes, order
+        if order == 0 and self._loss_parameters():
+            name = next(iter(self._loss_parameters()))
+            raise ValueError(
+                f"expected a loss without parameters for Reptile, which takes no derivative of it, got {name!r}"
+            )
         self.outer_loss: OuterLoss = outer_loss or FinalStep()
         self.first_order_epochs = expect_at_least("first_order_epochs", first_order_epochs, 0)
         self.batch_norm, self.query_statistics = batch_norm, query_statistics
-        self.dropout = dropout and any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
         self.seed = expect_at_least("seed", seed, 0)
-        collects = query_statistics == "running" and bool(batch_norm_layers(model))
-        general = self.dropout or collects or autocast is not None
-        self.engine = choose_engine(engine, model, general=general, dropout=self.dropout)
-        network = self.engine.network(model)
         self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
-        self._support_train = FunctionalModel(network, dropout=self.dropout, autocast=autocast)
-        self._query_train = FunctionalModel(network, batch_norm="collect" if collects else "batch", autocast=autocast)
-        self._support_eval = FunctionalModel(network, autocast=autocast)
-        self._query_eval = FunctionalModel(network, batch_norm="running" if collects else "batch", autocast=autocast)
+        self._known = set(parameters_of(model))
+        self._adapts_all = set(self.initialisation()) <= set(step_sizes(0))
+        self._seen: tuple[object] = (None,)  # the loss that was watched; a tuple, as a module would be registered
+        self._runs_together = True  # until a loss is met that does not
+        self._look()
+
+    def _look(self) -> None:
+        """Look at the model as it is now: layers may have come or gone, or have been hooked."""
+        made = structure(self.model)
+        if made != getattr(self, "_made", None):
+            self._choose()
+            self._made = made
+        elif any(has_modes for _, _, has_modes in made):
+            for network in self._networks:
+                network.look()
+
+    def _choose(self) -> None:
+        """The engine, and the modes in which it calls the model."""
+        dropout, engine = self._asked
+        self.dropout = dropout and any(drops(module) for module in self.model.modules())
+        collects = self.query_statistics == "running" and bool(batch_norm_layers(self.model))
+        general = self.dropout or collects or self._autocast is not None
+        engine = engine if self._runs_together or engine != "auto" else "task_by_task"
+        self.engine = choose_engine(engine, self.model, general=general, dropout=self.dropout)
+        if self.engine_name == "compiled" and (names := list(self._loss_parameters())):
+            raise ValueError(f"expected a loss without parameters for engine 'compiled', got {names[0]!r}")
+        called, written = self.engine.network(self.model), dict[str, Tensor]()
+
+        def network(batch_norm: BatchNormMode, name: str, *, training: bool, dropout: bool = False) -> FunctionalModel:
+            return FunctionalModel(
+                called,
+                batch_norm=batch_norm,
+                dropout=dropout,
+                autocast=self._autocast,
+                name=name,
+                written=written if training else None,
+            )
+
+        self._written = written
+        self._support_train = network("batch", "support", training=True, dropout=dropout)
+        self._query_train = network("collect" if collects else "batch", "query", training=True)
+        self._support_eval = network("batch", "support", training=False)
+        self._query_eval = network("running" if collects else "batch", "query", training=False)
+        self._networks = (self._support_train, self._query_train, self._support_eval, self._query_eval)
 
     @property
     def is_transductive(self) -> bool:
@@ -149,14 +206,28 @@ class Learner(nn.Module):
 
     def extra_repr(self) -> str:
         """Shown by ``print``: with the engine that was chosen."""
-        return f"inner_steps={self.inner_steps}, order={self.order}, engine={self.engine_name!r}"
+        why = "" if self._runs_together else " (as the loss or the model does not run under vmap)"
+        return f"inner_steps={self.inner_steps}, order={self.order}, engine={self.engine_name!r}{why}"
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the numbers of this learner, besides its tensors: a resumed run must have the same."""
+        parts: dict[str, Any] = {"order": self.order, "inner_steps": self.inner_steps}
+        for name in ("step_sizes", "outer_loss", "batch_norm"):
+            parts[name] = _facts(getattr(self, name))
+        parts["loss"] = getattr(self.loss, "__qualname__", None) or _facts(self.loss)
+        for name in ("first_order_epochs", "query_statistics", "dropout", "seed"):
+            parts[name] = getattr(self, name)
+        parts["autocast"] = str(self._autocast)
+        return parts
 
     def inner_loop(self, *, steps: int | None = None, training: bool = False) -> InnerLoop:
         """How this learner adapts a task; more steps than in training are allowed."""
+        self._look()
+        twice = training and self.current_order == 2
         return InnerLoop(
-            support_forward=self._forward(self._support_train if training else self._support_eval),
+            support_forward=self._forward(self._support_train if training else self._support_eval, twice=twice),
             query_forward=self._forward(self._query_train if training else self._query_eval, judges=True),
-            loss=checked_loss(self.loss),
+            loss=self._watched_loss(),
             step_sizes=self._rates,
             steps=self.inner_steps if steps is None else expect_at_least("steps", steps, 1),
             order=self.current_order if training else 0,
@@ -164,10 +235,38 @@ class Learner(nn.Module):
             collects_every_step=training and self.batch_norm is not None and self.batch_norm.has_statistics,
         )
 
+    def _watched_loss(self) -> Loss:
+        """The loss, which the first time is watched where it may read anything."""
+        loss = checked_loss(self.loss)
+        kind = self.loss if not isinstance(self.loss, nn.Module) else type(self.loss)
+        if self._seen[0] is self.loss or getattr(kind, "__module__", "") in (
+            "torch.nn.functional",
+            "torch.nn.modules.loss",
+        ):
+            return loss
+
+        def watched(outputs: Tensor, targets: Tensor) -> Tensor:
+            if self._seen[0] is self.loss or torch.compiler.is_compiling():
+                return loss(outputs, targets)
+            with WatchedLoss(self.model, self.initialisation()):
+                value = loss(outputs, targets)
+            self._seen = (self.loss,)
+            return value
+
+        return watched
+
     def _rates(self, step: int) -> Rates:
-        """The rates of this step, without parameters that were frozen after the learner was made."""
-        frozen = {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
-        return {name: rate for name, rate in self.step_sizes(step).items() if name not in frozen}
+        """The rates of this step, for parameters that are learned now: some may have been frozen or unfrozen meanwhile."""
+        rates = self.step_sizes(step)
+        learned = {name: p.requires_grad for name, p in self.model.named_parameters()}
+        rates = {name: rate for name, rate in rates.items() if learned.get(name, True)}
+        late = [name for name, on in learned.items() if on and self._adapts_all and name not in self._known]
+        if late and not isinstance(self.step_sizes, FixedStepSize):
+            raise ValueError(
+                f"expected the parameters that had a step size when the learner was made, got {late[0]!r} unfrozen since; "
+                "make the learner anew"
+            )
+        return {**rates, **dict.fromkeys(late, getattr(self.step_sizes, "rate", 0.0))}
 
     def initialisation(self) -> dict[str, Tensor]:
         """theta, by name; without the batch-norm weights that have a row for each step instead."""
@@ -175,13 +274,21 @@ class Learner(nn.Module):
         return {name: value for name, value in parameters_of(self.model).items() if name not in replaced}
 
     def meta_parameters(self) -> dict[str, Tensor]:
-        """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step."""
+        """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step, parameters of the loss."""
         parts = {"step_sizes": self.step_sizes, "batch_norm": self.batch_norm}
         named = {f"model.{name}": value for name, value in self.initialisation().items()}
         for part, module in parts.items():
             if module is not None:
                 named |= {f"{part}.{name}": p for name, p in module.named_parameters() if p.requires_grad}
-        return named
+        return named | self._loss_parameters()
+
+    def _loss_parameters(self) -> dict[str, Tensor]:
+        """What can be learned of the loss, where it is a module."""
+        if not isinstance(self.loss, nn.Module):
+            return {}
+        own = {id(parameter) for parameter in self.model.parameters()}
+        named = self.loss.named_parameters()
+        return {f"loss.{name}": p for name, p in named if p.requires_grad and id(p) not in own}
 
     def meta_backward(self, tasks: TaskBatch, first_task: int = 0) -> Float[Tensor, ""]:
         """Add the meta-gradient of these tasks to ``.grad`` of every meta-parameter, as ``loss.backward()`` would.
@@ -197,12 +304,16 @@ class Learner(nn.Module):
             TypeError, ValueError: if the tensors of the batch do not fit each other.
         """
         tasks = self.expect_tasks(tasks)
+        self._look()
+        self._written.clear()
         direction = self._displacement if self.is_reptile else self._meta_gradient
-        loss, gradients = direction(tasks, first_task)
+        loss, gradients = self._generally(lambda: direction(tasks, first_task))
+        self._expect_gradients_found()
         learned = self.meta_parameters()
         for name, gradient in gradients.items():
             parameter = learned[name]
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        keep_writes(self.model, self._written)
         self.meta_steps += 1
         return loss
 
@@ -226,6 +337,41 @@ class Learner(nn.Module):
         loss, direction = displacement(groups, theta, tasks)
         return loss, {f"model.{name}": gone for name, gone in direction.items()}
 
+    def _generally(self, compute: Callable[[], Result]) -> Result:
+        """What ``compute`` gives; with engine ``"auto"`` task by task from now on where a loss does not run under ``vmap``."""
+        try:
+            return compute()
+        except Exception as error:
+            if not isinstance(self.engine, AllAtOnce) or str(error).startswith("expected "):
+                raise
+            if self._asked[1] != "auto":
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                if "vmap" not in str(error):
+                    raise
+                raise ValueError(
+                    f"expected a model and a loss that run under vmap for engine {self.engine_name!r}, got {reason:.80}...; "
+                    "use 'task_by_task'"
+                ) from error
+            fast = self.engine
+            self.engine = choose_engine("task_by_task", self.model)
+            try:
+                result = compute()
+            except Exception:  # it was something else
+                self.engine = fast
+                raise
+            self._runs_together = False
+            return result
+
+    def _expect_gradients_found(self) -> None:
+        """Refuse a model that loses the gradient of a parameter that it reads."""
+        self._support_train.expect_gradients_found()
+        self._query_train.expect_gradients_found()
+        self._support_eval.expect_gradients_found()
+
+    def written_buffers(self) -> list[Tensor]:
+        """The model's own buffers that the last meta-batch wrote into, batch norm's apart."""
+        return [self.model.get_buffer(name) for name in sorted(self._written)]
+
     def adapt(
         self,
         support_x: Float[Tensor, "support *input"],
@@ -247,7 +393,9 @@ class Learner(nn.Module):
             any_type=self._autocast is not None,
         )
         start = {name: value.detach().clone() for name, value in self.initialisation().items()}  # outlives training
-        return self.inner_loop(steps=steps).trajectory(start, support_x, support_y)
+        path = self.inner_loop(steps=steps).trajectory(start, support_x, support_y)
+        self._expect_gradients_found()
+        return path
 
     def query_outputs(self, tasks: TaskBatch, steps: int | None = None) -> Tensor:
         """Outputs for the query points of many tasks, before adaptation and after each step; no gradient is kept.
@@ -259,16 +407,31 @@ class Learner(nn.Module):
         Returns:
             ``(steps + 1, tasks, query, *output)``.
         """
-        outputs = []
-        with torch.no_grad():
-            for group in self.engine.groups(self.inner_loop(steps=steps), self.initialisation(), tasks, 0):
-                path = enumerate(group.adapt())
-                outputs.append(torch.stack([group.query_outputs(here, step) for step, here in path]))
-        return torch.cat(outputs, 1)
+        inner = self.inner_loop(steps=steps)
+
+        def answers() -> Tensor:
+            outputs = []
+            with torch.no_grad():
+                for group in self.engine.groups(inner, self.initialisation(), tasks, 0):
+                    path = enumerate(group.adapt())
+                    outputs.append(torch.stack([group.query_outputs(here, step) for step, here in path]))
+            return torch.cat(outputs, 1)
+
+        try:
+            found = self._generally(answers)
+        except (IndexError, RuntimeError):
+            self._explain(tasks)
+            raise
+        self._expect_gradients_found()
+        return found
 
     def task_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of each task ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
-        return self.engine.task_losses(self.loss)(outputs, targets)
+        try:
+            return self._generally(lambda: self.engine.task_losses(self.loss)(outputs, targets))
+        except (IndexError, RuntimeError):
+            self._expect_classes(outputs[0], targets)
+            raise
 
     def expect_tasks(self, tasks: TaskBatch) -> TaskBatch:
         """These tasks, once they are known to fit each other and the model."""
@@ -284,11 +447,18 @@ class Learner(nn.Module):
 
     def _explain(self, tasks: TaskBatch) -> None:
         """After a failure, say in one line what torch says in many. (On a GPU labels out of range end the process.)"""
-        if self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss):
-            classes = self.predict(tasks.query_x[0]).shape[1]
-            for labels in (tasks.support_y, tasks.query_y):
+        if self._takes_classes():
+            self._expect_classes(self.predict(tasks.query_x[0]), tasks.support_y, tasks.query_y)
+
+    def _takes_classes(self) -> bool:
+        return self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss)
+
+    def _expect_classes(self, outputs: Tensor, *targets: Tensor) -> None:
+        """Class numbers that fit outputs ``(points, classes, ...)``, where the loss takes such."""
+        if self._takes_classes() and outputs.ndim > 1:
+            for labels in targets:
                 if not labels.is_floating_point() and labels.device.type == "cpu":
-                    expect_classes(labels, classes)
+                    expect_classes(labels, outputs.shape[1])
 
     def predict(
         self, x: Float[Tensor, "points *input"], parameters: Parameters | None = None, step: int | None = None
@@ -304,13 +474,25 @@ class Learner(nn.Module):
             expect_names([name for name, _ in self.model.named_parameters()], list(parameters))
         start = self.initialisation() if parameters is None else parameters
         step = self.inner_steps if step is None else step
+        self._look()
         return self._forward(self._query_eval, judges=True)(start, x, max(step - 1, 0))
 
-    def _forward(self, network: FunctionalModel, *, judges: bool = False) -> Forward:
+    def _forward(self, network: FunctionalModel, *, judges: bool = False, twice: bool = False) -> Forward:
         def forward(parameters: Parameters, x: Tensor, step: int) -> Tensor:
             if self.batch_norm is None:
-                return network(parameters, x)
+                return network(parameters, x, twice=twice)
             rows = self.batch_norm.weights(step) | (self.batch_norm.statistics(step) if judges else {})
-            return network({**parameters, **rows}, x)  # MAML++: with the batch norm of this step
+            return network({**parameters, **rows}, x, twice=twice)  # MAML++: with the batch norm of this step
 
         return forward
+
+
+def _facts(part: object) -> str:
+    """The kind of a part and its plain settings."""
+    plain = (bool, int, float, str, tuple, list, dict, type(None))
+    own = getattr(part, "__dict__", {}).items()
+    kept = {name: value for name, value in own if isinstance(value, plain) and name not in _OF_EVERY_MODULE}
+    return f"{type(part).__name__}({', '.join(f'{name.lstrip(chr(95))}={value!r}' for name, value in sorted(kept.items()))})"
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from mamlkit.functional import Parameters
+from mamlkit.functional import Parameters, real_type
 from mamlkit.inner_loop import InnerLoop, Loss
 from mamlkit.task_groups import Grouping, each_task, one_by_one, together
 from mamlkit.tasks import TaskBatch
@@ -55,7 +55,7 @@ class MetaStep:
 
     def zero(self) -> Tensor:
         """A loss ``()`` to add to."""
-        return torch.zeros((), dtype=self.tasks.query_x.dtype, device=self.tasks.query_x.device)
+        return torch.zeros((), dtype=real_type(self.parameters), device=self.tasks.query_x.device)
 
 
 class Engine(ABC):

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from mamlkit.algorithms import ALGORITHMS
 from mamlkit.arguments import expect_at_least, expect_one_of, expect_rate, stack_tasks
 from mamlkit.evaluation import Evaluation, evaluate
-from mamlkit.functional import Parameters
+from mamlkit.functional import Parameters, unchanged_on_error
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
 from mamlkit.step_sizes import LearnedStepSizes
@@ -99,6 +99,9 @@ class ModelAgnosticMetaLearning:
         Returns:
             The meta-loss before the step, the mean over the tasks of the query loss after the last inner step, or, with the
             multi-step loss of MAML++, of the weighted query losses after each.
+
+        Raises:
+            ValueError: if the meta-loss or the meta-gradient is not finite; parameters and buffers are as they were.
         """
         tasks = TaskBatch(
             stack_tasks("support_data", support_data),
@@ -107,10 +110,19 @@ class ModelAgnosticMetaLearning:
             stack_tasks("query_labels", query_labels),
         )
         self.meta_optimizer.zero_grad()
-        loss = self.learner.meta_backward(tasks)
-        value = loss.item()
-        if not math.isfinite(value):  # before the step, so that the parameters are as they were
-            raise ValueError(f"expected a finite meta-loss, got {value}: look for NaN in the data, or lower inner_lr")
+        with unchanged_on_error(self.learner):  # before the step, so that the parameters are as they were
+            loss = self.learner.meta_backward(tasks)
+            gradients = {name: p.grad for name, p in self.learner.meta_parameters().items() if p.grad is not None}
+            norm = torch.nn.utils.get_total_norm(list(gradients.values())).item()
+            if not (math.isfinite(value := loss.item()) and math.isfinite(norm)):
+                self.meta_optimizer.zero_grad()
+                what = f"a finite meta-loss, got {value}"
+                if math.isfinite(value):
+                    odd = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+                    what = (
+                        f"a finite meta-gradient, got {norm} in {', '.join(odd[:3])} where the meta-loss is {value:g}"
+                    )
+                raise ValueError(f"expected {what}: look for NaN in the data, or lower inner_lr")
         self.meta_optimizer.step()
         return value
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from mamlkit.functional import Parameters
+from mamlkit.functional import Parameters, real_type
 from mamlkit.task_groups import TaskGroup
 from mamlkit.tasks import TaskBatch
 
@@ -32,7 +32,7 @@ def displacement(
     Returns:
         The mean query loss after adaptation ``()``, and the direction by parameter name.
     """
-    total = torch.zeros((), dtype=tasks.query_x.dtype, device=tasks.query_x.device)  # ()
+    total = torch.zeros((), dtype=real_type(parameters), device=tasks.query_x.device)  # ()
     direction = {name: torch.zeros_like(value) for name, value in parameters.items()}
     with torch.no_grad():
         for group in groups:

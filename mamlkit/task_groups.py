@@ -10,6 +10,7 @@ loop, and ``query_loss(parameters, step)``, how good its result is. Engines put 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.nn import functional as F
 
-from mamlkit.functional import Parameters
+from mamlkit.functional import Parameters, is_strange
 from mamlkit.inner_loop import InnerLoop, Loss, Objective, descend
 from mamlkit.tasks import TaskBatch
 
@@ -146,7 +147,7 @@ def together(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_t
 
 def safe_under_vmap(model: nn.Module) -> bool:
     """Whether a model is known to be right under ``together``: only layers that act on each point alone."""
-    return all(type(module) in _POINTWISE for module in model.modules())
+    return all(type(module) in _POINTWISE and not is_strange(module) for module in model.modules())
 
 
 def each_task(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
@@ -156,12 +157,14 @@ def each_task(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
         return torch.stack([loss(out, y) for out, y in zip(outputs, targets, strict=True)])
 
     def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-        if labels.dtype != torch.int64:  # probabilities, or a mistake that the loss names
+        if labels.dtype != torch.int64 or outputs.ndim != 3:  # probabilities, maps, or a mistake that the loss names
             return one_after_the_other(outputs, labels)
         with torch.no_grad():
             loss(outputs[0], labels[0])  # looks at shapes and types
         counts = labels != -100  # as in torch: points with this label are left out
         chosen = outputs.log_softmax(-1).gather(-1, labels.where(counts, 0)[..., None])[..., 0]  # (tasks, points)
-        return -(chosen * counts).sum(1) / counts.sum(1)
+        number = counts.sum(1)  # (tasks,)
+        means = -(chosen * counts).sum(1) / number.clamp(min=1)
+        return means.where(number > 0, math.nan)  # as in torch: no label gives no number, and a gradient of zero
 
     return cross_entropy if getattr(loss, "__wrapped__", loss) is F.cross_entropy else one_after_the_other

@@ -9,11 +9,14 @@ processes as well; one process alone adds its tasks one after the other instead,
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
 import math
 import time
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +26,21 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mamlkit._files import write_atomically
+from mamlkit._files import remove_stale, write_atomically
 from mamlkit.arguments import expect_at_least, expect_rate
 from mamlkit.checkpoint import (
+    checkpoints_in,
     latest_checkpoint,
     load_checkpoint,
+    locked,
     optimiser_tensors,
     remove_checkpoint,
     restore_optimiser,
     save_checkpoint,
 )
 from mamlkit.evaluation import evaluate
+from mamlkit.functional import unchanged_on_error
+from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
 from mamlkit.tasks import TaskBatch, TaskDistribution, TaskStream
 
@@ -131,6 +138,7 @@ def fit(
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool = False,
+    metric: Loss | None = None,
 ) -> History:
     """Meta-train a learner in place.
 
@@ -142,6 +150,8 @@ def fit(
         folder: where ``curves.csv`` and ``checkpoints/`` go; nothing is written when not given.
         resume: go on from the last whole checkpoint in ``folder``, bit for bit as if never interrupted.
         progress: show a bar, on the error stream.
+        metric: of the outputs and targets of a task, one number, larger is better: ranks the checkpoints in place of accuracy
+            or loss.
 
     Returns:
         The history; ``history.rows`` is the learning curve.
@@ -156,7 +166,17 @@ def fit(
         distribution, options.meta_batch, seed=options.seed, rank=processes.rank, world_size=processes.count
     )
     held_out = TaskStream(validation, options.validation_tasks, seed=VALIDATION_SEED).batch(0) if validation else None
-    run = _Run(learner, options, _checkpoint_folder(folder, resume), processes.rank == 0)
+    place = _checkpoint_folder(folder, resume)
+    run = _Run(learner, options, place, processes.rank == 0, metric)
+    guard = locked(place.parent) if place is not None and run.writes else contextlib.nullcontext()
+    with guard:
+        return _train(run, stream, held_out, processes, resume=resume, progress=progress)
+
+
+def _train(
+    run: _Run, stream: TaskStream, held_out: TaskBatch | None, processes: _Processes, *, resume: bool, progress: bool
+) -> History:
+    options = run.options
     if resume:
         run.restore()
     stream.position = run.history.step
@@ -183,6 +203,13 @@ def load_learner(learner: Learner, checkpoint: str | Path) -> dict[str, Any]:
         ValueError: if the checkpoint is missing, damaged, or of another make.
     """
     tensors, record = load_checkpoint(Path(checkpoint))
+    learner.load_state_dict(_of_learner(learner, tensors))
+    learner.epoch, learner.meta_steps = record["epoch"], record["meta_steps"]
+    return record
+
+
+def _of_learner(learner: Learner, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint that are the learner's, once they are known to fit it."""
     own = {key.removeprefix("learner."): value for key, value in tensors.items() if key.startswith("learner.")}
     expected = {key: tuple(value.shape) for key, value in learner.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in own.items()}
@@ -191,9 +218,7 @@ def load_learner(learner: Learner, checkpoint: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"expected a checkpoint of this learner, with {key} of shape {expected.get(key)}, got {found.get(key)}"
         )
-    learner.load_state_dict(own)
-    learner.epoch, learner.meta_steps = record["epoch"], record["meta_steps"]
-    return record
+    return own
 
 
 class _Processes:
@@ -212,12 +237,20 @@ class _Processes:
             for tensor, mean in zip(tensors, (flat / self.count).split([t.numel() for t in tensors]), strict=True):
                 tensor.copy_(mean.view_as(tensor))
 
+    def follow_the_last(self, tensors: list[Tensor]) -> None:
+        """Take each tensor from the process whose tasks are the last of the meta-batch, as one process alone would."""
+        if self.several:
+            for tensor in tensors:
+                dist.broadcast(tensor, self.count - 1)
+
 
 class _Run:
     """The moving parts of one run."""
 
-    def __init__(self, learner: Learner, options: TrainingOptions, folder: Path | None, writes: bool) -> None:
-        self.learner, self.options, self.folder, self.writes = learner, options, folder, writes
+    def __init__(
+        self, learner: Learner, options: TrainingOptions, folder: Path | None, writes: bool, metric: Loss | None = None
+    ) -> None:
+        self.learner, self.options, self.folder, self.writes, self.metric = learner, options, folder, writes, metric
         self.parameters = list(learner.meta_parameters().values())
         self.device = self.parameters[0].device
         self.optimiser = torch.optim.Adam(self.parameters, lr=options.outer_lr)
@@ -229,13 +262,15 @@ class _Run:
         """One meta-gradient and one step of the optimiser; the meta-loss before it."""
         self.learner.epoch = self.history.step // self.options.steps_per_epoch
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self.learner.meta_backward(tasks, first_task=processes.rank * tasks.num_tasks)
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        processes.average([*gradients, loss])
-        processes.average(self._running_statistics())
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if not (math.isfinite(value := loss.item()) and math.isfinite(norm.item())):
-            raise TrainingDiverged(self._last_words(value, norm.item()))
+        with unchanged_on_error(self.learner):  # the statistics of a batch that is refused do not stay
+            loss = self.learner.meta_backward(tasks, first_task=processes.rank * tasks.num_tasks)
+            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+            processes.average([*gradients, loss])
+            processes.average(self._running_statistics())
+            processes.follow_the_last(self.learner.written_buffers())
+            norm = torch.nn.utils.get_total_norm(gradients)
+            if not (math.isfinite(value := loss.item()) and math.isfinite(norm.item())):
+                raise TrainingDiverged(self._last_words(value, norm.item()))
         if self.options.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.options.clip_norm, norm)
         self.optimiser.step()
@@ -260,6 +295,8 @@ class _Run:
                 "validation_accuracy": None,
             }
             history.loss_sum, history.loss_count = 0.0, 0
+            if self.metric is not None:
+                row["validation_score"] = None
             if epoch_ends and held_out is not None:
                 self._validate(held_out, row)
             history.rows.append(row)
@@ -272,16 +309,22 @@ class _Run:
         assert self.folder is not None
         newest = latest_checkpoint(self.folder)
         if self.writes:  # what a kill in the middle of a write has left
-            for stale in (*self.folder.glob("*.tmp"), *self.folder.parent.glob("*.tmp")):
-                stale.unlink(missing_ok=True)
+            remove_stale(self.folder)
+            remove_stale(self.folder.parent)
         if newest is None:
-            if any(self.folder.glob("step-*.json")):  # written last, so no kill explains it
+            if checkpoints_in(self.folder):  # written last, so no kill explains it
                 raise ValueError(f"expected a whole checkpoint in {self.folder}, got damaged ones only")
             return  # killed before the first checkpoint: start again
         tensors, record = load_checkpoint(newest)
         for name, value in dataclasses.asdict(self.options).items():
             if value != record["options"].get(name):
                 raise ValueError(f"expected the run's own {name}={record['options'].get(name)}, got {value}")
+        _of_learner(self.learner, tensors)
+        chosen, kept = self.learner.describe(), record.get("learner", {})
+        for name, value in kept.items():
+            if chosen.get(name) != value:
+                was, now = (f"{name}={end}" for end in (value, chosen.get(name)))
+                raise ValueError(f"expected the run's own learner, with {was:.100}, got {now:.100}")
         load_learner(self.learner, newest)
         moments = {k.removeprefix("optimiser."): v for k, v in tensors.items() if k.startswith("optimiser.")}
         restore_optimiser(self.optimiser, moments, record["optimiser"])
@@ -290,11 +333,22 @@ class _Run:
         self.history = History(**{**record["history"], "best": best})
 
     def _validate(self, held_out: TaskBatch, row: dict[str, Any]) -> None:
-        result = evaluate(self.learner, held_out.to(self.device))
+        given: dict[str, Any] = {} if self.metric is None else {"metric": self.metric}
+        result = evaluate(self.learner, held_out.to(self.device), **given)
         row["validation_loss"] = score = result.loss().mean
         score = -score
-        if result.accuracies is not None:
+        if result.accuracies is not None and not result.accuracies[-1].isnan().all():
             row["validation_accuracy"] = score = result.accuracy().mean
+        if self.metric is not None:
+            row["validation_score"] = score = result.score().mean
+        if not math.isfinite(score) or not math.isfinite(row["validation_loss"]):
+            warnings.warn(
+                f"expected a finite validation loss and score at outer step {self.history.step}, got "
+                f"{row['validation_loss']} and {score}: ranked last",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            score = -math.inf
         history = self.history
         history.best.append((score, self._name()))
         history.best.sort(key=lambda entry: -entry[0])  # stable: of equals the earlier stays ahead
@@ -313,15 +367,16 @@ class _Run:
             "epoch": self.learner.epoch,
             "meta_steps": self.learner.meta_steps,
             "options": dataclasses.asdict(self.options),
+            "learner": self.learner.describe(),
             "optimiser": rest,
             "schedule": self.schedule.state_dict(),
             "history": dataclasses.asdict(self.history),
         }
         save_checkpoint(self.folder / self._name(), tensors, record)
         keep = {self._name(), *(name for _, name in self.history.best)}
-        for notes in self.folder.glob("step-*.json"):
-            if notes.stem not in keep:
-                remove_checkpoint(notes.with_suffix(""))
+        for path in checkpoints_in(self.folder):
+            if path.name not in keep:
+                remove_checkpoint(path)
 
     def _write_curves(self) -> None:
         if self.folder is None or not self.writes:

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mamlkit._files import write_tensors
+from mamlkit._files import remove_stale, write_tensors
 
 __all__ = ["Cached", "cache_folder", "cached"]
 
@@ -68,6 +68,8 @@ def cached(name: str, make: Callable[[], Cached]) -> Cached:
 
 def _read(path: Path) -> Cached | None:
     """None where the file is missing or is not, byte for byte, what was written."""
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -84,6 +86,7 @@ def _write(path: Path, content: Cached) -> None:
     header = {"notes": notes, "checksum": str(_checksum(content.tensors, notes))}
     with contextlib.suppress(OSError, SafetensorError):
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(path.parent, seconds=3600)  # of writes that were killed; young ones may be at work
         write_tensors(path, content.tensors, header)
 
 

@@ -7,13 +7,14 @@ or the array has them, light is 1 (``invert=True`` makes dark ink on light paper
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from mamlkit.arguments import describe, expect_at_least, expect_one_of, expect_rate
@@ -21,7 +22,12 @@ from mamlkit.data.episodes import ImageClasses, ImageTasks, turned
 
 __all__ = ["image_arrays", "image_folder"]
 
-_ENDINGS = (".png", ".jpg", ".jpeg")
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow would try others: an EPS file starts Ghostscript
+_OTHER_IMAGES = (
+    ".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".pbm", ".psd", ".svg", ".ico", ".tga", ".dds", ".eps",
+    ".jfif", ".raw", ".dng",
+)  # fmt: skip
 _SPLITS = ("train", "validation", "test", "all")
 
 
@@ -39,7 +45,9 @@ def image_folder(
     rotations: bool = False,
     seed: int = 0,
 ) -> ImageTasks:
-    """Tasks on the images ``root/class/*.png``, ``*.jpg``, ``*.jpeg``.
+    """Tasks on the images ``root/class/*.png``, ``*.jpg``, ``*.jpeg``, ``*.webp``, ``*.bmp``, ``*.tif``, ``*.tiff``.
+
+    A warning names folders without such an image, and images of other kinds.
 
     Args:
         root: the folder that holds one folder a class. Files and folders whose names begin with a dot are passed over.
@@ -64,13 +72,17 @@ def image_folder(
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"expected a folder with one folder a class, got {folder}, which is no folder")
-    files = {
-        place.name: found
-        for place in sorted(folder.iterdir())
-        if place.is_dir() and not place.name.startswith(".") and (found := _image_files(place))
-    }
+    places = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.name.startswith(".")]
+    files = {place.name: found for place in places if (found := _image_files(place))}
     if not files:
         raise FileNotFoundError(f"expected images {folder}{os.sep}class{os.sep}*.png, *.jpg or *.jpeg, found none")
+    if left_out := [place.name for place in places if place.name not in files] + _others(places):
+        more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
+        warnings.warn(
+            f"expected classes of {', '.join(_ENDINGS)} files in {folder}, left out {', '.join(left_out[:5])}{more}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     names = _part(list(files), split, fractions, seed)
     # Small classes are refused before thousands of files are read: a tensor of one pixel stands for each image.
     blank = [torch.zeros(len(files[name]), 1, 1, 1, dtype=torch.uint8) for name in names]
@@ -170,6 +182,12 @@ def _tasks(
     return ImageTasks(classes, ways=ways, shots=shots, queries=queries, rotations=rotations)
 
 
+def _others(places: list[Path]) -> list[str]:
+    """Images of kinds that are not read."""
+    found = (path for place in places for path in sorted(place.iterdir()) if path.suffix.lower() in _OTHER_IMAGES)
+    return [f"{path.parent.name}/{path.name}" for path in found if not path.name.startswith(".")]
+
+
 def _image_files(folder: Path) -> list[Path]:
     found = (path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS and not path.name.startswith("."))
     return sorted(path for path in found if path.is_file())
@@ -178,17 +196,42 @@ def _image_files(folder: Path) -> list[Path]:
 def _read(path: Path, size: int, colour: bool) -> Tensor:
     """One file: uint8 ``(channels, size, size)``."""
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)  # as a camera was held
+        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as file:
+            warnings.simplefilter(
+                "ignore"
+            )  # of a damaged tag, for instance: what counts is whether the pixels can be read
+            image = _upright(file)
             if image.mode.startswith("I"):  # 16 bits a pixel
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             image = image.convert("RGB" if colour else "L").resize((size, size), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"expected an image that can be read, got {path}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # Pillow's readers raise what they meet: struct.error, TypeError, KeyError, ...
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"expected an image that can be read, got {path}: {reason}") from error
     return torch.from_numpy(np.array(image)).view(size, size, -1).permute(2, 0, 1)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As the camera was held: EXIF tag 0x112. (``ImageOps.exif_transpose`` writes all tags again and fails on bad ones.)"""
+    try:
+        turn = _TURNS.get(image.getexif().get(0x112, 1))
+    except Exception:  # no EXIF that can be read is none
+        turn = None
+    image.load()
+    return image if turn is None else image.transpose(turn)
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def _pixels(images: Any) -> Tensor:

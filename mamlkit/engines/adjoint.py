@@ -25,7 +25,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mamlkit.functional import Parameters
+from mamlkit.functional import Parameters, Replay
 from mamlkit.inner_loop import InnerLoop, Order, inner_step
 from mamlkit.meta_gradient import Engine, MetaStep
 from mamlkit.task_groups import TaskGroup, one_by_one
@@ -76,6 +76,7 @@ class _Walk:
     ) -> None:
         self.inner, self.group, self.shares, self.others, self.keep = inner, group, shares, others, keep
         self.for_others = [torch.zeros_like(parameter) for parameter in others]
+        self.replays: list[Replay] = []  # of the steps that are computed again
         self.points = [_leaves(group.start)]  # theta^(0), theta^(1), ...
         self.moved: list[Parameters] = []  # what each step made of its point, with a graph, where graphs are kept
         self.slopes: list[Parameters | None] = [None]  # q_0, q_1, ...; None where the query loss has no weight
@@ -84,6 +85,8 @@ class _Walk:
         """Take all steps; this group's part of the meta-loss ``()``."""
         losses = []
         for step in range(self.inner.steps):
+            if not self.keep:
+                self.replays.append(Replay(next(iter(self.points[0].values())).device))
             moved = self._step(step, self.inner.order if self.keep else 0)
             if self.keep:
                 self.moved.append(moved)
@@ -98,7 +101,7 @@ class _Walk:
             leaves = self.points[step]
             slope = self.slopes.pop()
             if adjoint is not None:
-                moved = self.moved.pop() if self.keep else self._step(step, self.inner.order)
+                moved = self.moved.pop() if self.keep else self._again(step)
                 wanted = [*leaves.values(), *self.others]
                 products = torch.autograd.grad(
                     list(moved.values()), wanted, [adjoint[name] for name in moved], materialize_grads=True
@@ -113,6 +116,11 @@ class _Walk:
 
     def _step(self, step: int, order: Order) -> Parameters:
         return inner_step(self.group.support_loss, self.points[step], self.inner.step_sizes(step), step, order)
+
+    def _again(self, step: int) -> Parameters:
+        """The step as it was taken, random numbers included, with a graph."""
+        with self.replays[step]:
+            return self._step(step, self.inner.order)
 
     def _query(self, step: int) -> list[Tensor]:
         """The weighted query losses after ``step`` steps ``()``; their gradient by the parameters there becomes a slope."""

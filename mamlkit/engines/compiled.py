@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value
 
-from mamlkit.functional import Parameters
+from mamlkit.functional import Parameters, real_type
 from mamlkit.inner_loop import InnerLoop, moved
 from mamlkit.meta_gradient import AllAtOnce, MetaStep
 from mamlkit.step_sizes import Rates
@@ -53,7 +53,7 @@ class Compiled(AllAtOnce):
         theta = {name: value.detach() for name, value in parameters.items()}
         alphas = [{name: rate.detach() for name, rate in here.items()} for here in learned]
         with torch.no_grad():
-            arguments = (theta, alphas, tasks, weights.to(tasks.query_x))
+            arguments = (theta, alphas, tasks, weights.to(tasks.query_x.device, real_type(parameters)))
             (for_theta, for_alphas), loss = self._program(inner, rates, arguments, weights)(*arguments)
         ends = [*parameters.values(), *(rate for here in learned for rate in here.values())]
         shares = [*for_theta.values(), *(share for here in for_alphas for share in here.values())]

@@ -20,7 +20,7 @@ from mamlkit.engines.adjoint import Adjoint
 from mamlkit.engines.conv4.block import convolution, norm_activate
 from mamlkit.engines.conv4.first_block import first_block
 from mamlkit.engines.conv4.strided import strided_convolution
-from mamlkit.functional import Parameters
+from mamlkit.functional import Parameters, is_strange
 from mamlkit.inner_loop import InnerLoop
 from mamlkit.models import Conv4
 from mamlkit.task_groups import Queries, TaskGroup, each_task
@@ -67,13 +67,7 @@ CONV4_ENGINES: dict[str, type[Conv4AllAtOnce]] = {"all_at_once": Conv4AllAtOnce,
 def knows(model: nn.Module) -> bool:
     """Whether a model is a ``conv4`` whose layers are still those that it was made with, and nothing is hooked in between."""
     return (
-        type(model) is Conv4
-        and _parts(model) is not None
-        and not any(
-            hooks
-            for module in model.modules()
-            for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
-        )
+        type(model) is Conv4 and _parts(model) is not None and not any(is_strange(module) for module in model.modules())
     )
 
 
@@ -134,7 +128,7 @@ def _block(layers: list[nn.Module]) -> _Block | None:
 
 
 def _uses_the_batch(norm: nn.BatchNorm2d) -> bool:
-    return norm.training and norm.running_mean is None
+    return norm.training and (norm.running_mean is None or not norm.track_running_stats)
 
 
 def _pooling(pool: nn.Module) -> tuple[object, ...]:

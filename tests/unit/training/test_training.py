@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import math
@@ -291,8 +292,40 @@ def test_training_leaves_the_global_random_state(same_rng, tmp_path):
 
 def test_resuming_sweeps_up_what_a_kill_has_left(tmp_path):
     mamlkit.fit(learner_for(), TASKS, options=SMALL, folder=tmp_path)
-    half_written = [tmp_path / "checkpoints" / "abc.tmp", tmp_path / "def.tmp"]
-    for path in half_written:
+    half_written = [tmp_path / "checkpoints" / ".mamlkit-abc.tmp", tmp_path / ".mamlkit-def.tmp"]
+    of_the_user = [
+        tmp_path / "notes.tmp",
+        tmp_path / "checkpoints" / "x.tmp",
+        tmp_path / "checkpoints" / "step-mine.json",
+    ]
+    for path in (*half_written, *of_the_user):
         path.write_bytes(b"half")
     mamlkit.fit(learner_for(), TASKS, options=SMALL, folder=tmp_path, resume=True)
-    assert not any(path.exists() for path in half_written)
+    assert not any(path.exists() for path in half_written) and all(path.exists() for path in of_the_user)
+
+
+OTHER_LEARNERS = {
+    "order": lambda: mamlkit.fomaml(mamlkit.mlp(seed=0), loss=F.mse_loss, inner_steps=2),
+    "inner_steps": lambda: mamlkit.maml(mamlkit.mlp(seed=0), loss=F.mse_loss, inner_steps=3),
+    "rate": lambda: mamlkit.maml(mamlkit.mlp(seed=0), loss=F.mse_loss, inner_steps=2, inner_lr=0.02),
+    "loss": lambda: mamlkit.maml(mamlkit.mlp(seed=0), loss=F.l1_loss, inner_steps=2),
+    "seed": lambda: mamlkit.maml(mamlkit.mlp(seed=0), loss=F.mse_loss, inner_steps=2, seed=1),
+    "step_sizes": lambda: mamlkit.meta_sgd(mamlkit.mlp(seed=0), loss=F.mse_loss, inner_steps=2),
+    "adapted": lambda: mamlkit.anil(mamlkit.mlp(seed=0), loss=F.mse_loss, inner_steps=2),
+    "outer_loss": lambda: mamlkit.maml_plus_plus(
+        mamlkit.mlp(seed=0), loss=F.mse_loss, inner_steps=2, step_sizes="fixed"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_LEARNERS)
+def test_another_learner_does_not_go_on_with_a_run(tmp_path, name):
+    first = mamlkit.maml(mamlkit.mlp(seed=0), loss=F.mse_loss, inner_steps=2)
+    mamlkit.fit(first, TASKS, options=SMALL, folder=tmp_path)
+    other = OTHER_LEARNERS[name]()
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(ValueError, match=r"^expected (the run's own|a checkpoint of this) learner, with .*, got "):
+        mamlkit.fit(other, TASKS, options=SMALL, folder=tmp_path, resume=True)
+    assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
+    again = mamlkit.maml(mamlkit.mlp(seed=0), loss=F.mse_loss, inner_steps=2, engine="task_by_task")
+    assert mamlkit.fit(again, TASKS, options=SMALL, folder=tmp_path, resume=True).step == SMALL.outer_steps
