@@ -35,10 +35,10 @@ def test_load_into_the_network_they_are_for(name):
 @pytest.mark.parametrize("name", pretrained_names())
 def test_have_a_record_of_how_they_were_made(name):
     record = pretrained_record(name)
-    assert {"command", "seed", "versions"} <= set(record)
+    assert {"command", "versions"} <= set(record)
     assert {"mamlkit", "torch", "python"} <= set(record["versions"])
     assert all(re.match(r"\d+\.\d+", version) for version in record["versions"].values())
-    assert isinstance(record["seed"], int)
+    assert isinstance(record.get("seed", record.get("seeds")), int)  # which one, or how many in one file
     program, *_ = shlex.split(record["command"])
     assert program == "python" and "/tmp" not in record["command"] and "/work" not in record["command"]
 
