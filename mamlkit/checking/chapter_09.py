@@ -106,7 +106,8 @@ def check_sees_company(answer: Callable[..., Any]) -> None:
 
     def with_statistics(mean: Tensor, variance: Tensor, x: Tensor) -> Tensor:
         points = ((x - mean) / (variance + 1e-5).sqrt()).flatten(1)
-        return torch.stack([point @ head for point in points])  # one by one: bit for bit the same in any company
+        # One by one, and no matrix product, which may depend on where in memory a point lies: the same in any company.
+        return torch.stack([(point[:, None] * head).sum(0) for point in points])
 
     def of_batch(x: Tensor) -> Tensor:
         return with_statistics(x.mean(), x.var(correction=0), x)
