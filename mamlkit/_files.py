@@ -43,7 +43,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, s
         Path(name).unlink(missing_ok=True)
 
 
-def remove_stale(folder: Path, seconds: float = 0) -> None:
+def remove_stale(folder: Path, seconds: float = 0.0) -> None:
     """Delete what a kill in the middle of a write has left, where it is older than this."""
     for path in folder.glob(f"{PREFIX}*.tmp"):
         if time.time() - path.stat().st_mtime >= seconds:

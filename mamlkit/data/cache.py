@@ -86,7 +86,7 @@ def _write(path: Path, content: Cached) -> None:
     header = {"notes": notes, "checksum": str(_checksum(content.tensors, notes))}
     with contextlib.suppress(OSError, SafetensorError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(path.parent, seconds=3600)  # of writes that were killed; young ones may be at work
+        remove_stale(path.parent, seconds=3600.0)  # of writes that were killed; young ones may be at work
         write_tensors(path, content.tensors, header)
 
 

@@ -129,3 +129,14 @@ def test_one_clear_line_and_nothing_changed(call, error, fragment):
             assert all(torch.equal(value, old[key]) for key, value in module.state_dict().items())
             assert all(p.grad is None for p in module.parameters())
     assert torch.equal(torch.random.get_rng_state(), random)
+
+
+@pytest.mark.parametrize(
+    ("metric", "error"),
+    [("f1", "metric to be a function"), (nn.MSELoss, "a function"), (lambda outputs, targets: outputs, "one number")],
+)
+def test_bad_metrics_are_refused(metric, error):
+    learner = mamlkit.maml(mamlkit.mlp((1, 4, 1), seed=0), inner_steps=1, loss=F.mse_loss)
+    tasks = mamlkit.Sinusoids(3, 3).sample(2, torch.Generator().manual_seed(0))
+    with pytest.raises(TypeError, match=f"^expected .*{error}.* got"):
+        mamlkit.evaluate(learner, tasks, metric=metric)
