@@ -61,7 +61,10 @@ class Conv4Recomputed(Conv4AllAtOnce):
 
 
 CONV4_ENGINES: dict[str, type[Conv4AllAtOnce]] = {"all_at_once": Conv4AllAtOnce, "recomputed": Conv4Recomputed}
-"""What two of ``mamlkit.engines.ENGINES`` are for ``conv4``."""
+"""What two of ``mamlkit.engines.ENGINES`` are for ``conv4``.
+
+:meta hide-value:
+"""
 
 
 def knows(model: nn.Module) -> bool:
