@@ -34,7 +34,7 @@ def test_numbers_are_those_of_autograd(page):
         assert (shown["alpha"], shown["innerSteps"]) == ([alpha], [steps])
         assert_same_as_python(shown)
     page.get_by_label("the same step size for both axes").uncheck()
-    readout(page)  # it is drawn with the next frame
+    readout(page)  # the third is shown with the next frame
     assert page.locator(".mk-slider:visible").count() == 3
     for flat, steep, steps in [(2, 0.125, 1), (4, 0.3, 8), (0.55, 0.2, 5)]:
         for index, value in ((FLAT, flat), (STEEP, steep), (STEPS, steps)):
@@ -83,6 +83,7 @@ def test_keyboard_and_live_region(page):
     assert "dL/dα" in page.locator(".mk-fig [aria-live=polite]").text_content()
     page.get_by_label("the same step size for both axes").focus()
     page.keyboard.press("Space")
+    readout(page)  # what is hidden takes no focus
     page.get_by_label("step size alpha 2, steep axis").focus()
     page.keyboard.press("ArrowLeft")
     shown = readout(page)
