@@ -181,7 +181,7 @@ class _NormActivateBackward(torch.autograd.Function):
         rows = _rows(c)  # (n, channels)
         n = len(rows)
         dv = _aten.leaky_relu_backward(_rows(v), r, slope, True)  # D v: the sign of r is that of what was activated
-        selected = rows if place is None else _at(rows, place)  # S c
+        selected = _at(rows, place)  # S c
         d_beta, d_gamma = _sums(dv, selected, mean, s)  # of h = S^T D v, which is zero except where S selects
         scale, a, b = gamma * s, d_beta / n, d_gamma / n  # (channels,)
         # x = s c - s mean, so that no array of x is needed
@@ -200,7 +200,7 @@ class _NormActivateBackward(torch.autograd.Function):
         n = len(rows)
         sum_u, sum_ux = _sums(u, rows, mean, s)
         u_bar, d = sum_u / n, sum_ux / n  # (channels,), as everything that is not an activation
-        su = u if place is None else _at(u, place)  # S u
+        su = _at(u, place)  # S u
         scale = gamma * s
         e = (su * dv).sum(0) / n - u_bar * a - d * b  # E; <u, h> = <S u, D v>
         d_gamma = n * s * e
@@ -247,9 +247,9 @@ def _places(chosen: Tensor, shape: torch.Size) -> Tensor:
     return torch.add(offset, chosen.permute(0, 2, 3, 1), alpha=channels).flatten()
 
 
-def _at(rows: Tensor, place: Tensor) -> Tensor:
-    """S: the chosen values of ``(n, channels)``, as ``(rows of the pooled map, channels)``."""
-    return rows.view(-1).index_select(0, place).view(-1, rows.shape[1])
+def _at(rows: Tensor, place: Tensor | None) -> Tensor:
+    """S: the chosen values of ``(n, channels)``, as ``(rows of the pooled map, channels)``; all of them without a pool."""
+    return rows if place is None else rows.view(-1).index_select(0, place).view(-1, rows.shape[1])
 
 
 def _add_at(total: Tensor, place: Tensor | None, values: Tensor, scale: Tensor) -> None:
