@@ -16,7 +16,7 @@ CORE = (
     "arguments", "functional", "tasks", "step_sizes", "inner_loop", "outer_loss", "batch_norm", "models",
     "task_groups", "meta_gradient", "reptile", "learners", "algorithms", "evaluation",
 )  # fmt: skip
-ON_TOP = ("plots", "widgets", "checking", "recipes", "bench")
+ON_TOP = ("plots", "tables", "widgets", "checking", "recipes", "bench")
 
 
 def name_of(path):
