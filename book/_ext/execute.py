@@ -106,7 +106,10 @@ def close_predicted(cells: list[nbformat.NotebookNode]) -> None:
             asked = False
         else:
             cell.metadata.pop("collapsed", None)
-            if cell.metadata.get("jupyter", {}).pop("outputs_hidden", None) is not None and not cell.metadata["jupyter"]:
+            if (
+                cell.metadata.get("jupyter", {}).pop("outputs_hidden", None) is not None
+                and not cell.metadata["jupyter"]
+            ):
                 del cell.metadata["jupyter"]
 
 

@@ -37,7 +37,9 @@ def test_the_result_can_be_had_without_choosing(chapter):
 
 
 def test_the_next_section_is_never_veiled(chapter):
-    veiled = chapter.evaluate("[...document.querySelectorAll('.veiled')].map((box) => box.querySelectorAll('h2').length)")
+    veiled = chapter.evaluate(
+        "[...document.querySelectorAll('.veiled')].map((box) => box.querySelectorAll('h2').length)"
+    )
     assert veiled and not any(veiled)
 
 
