@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -19,28 +20,19 @@ PREFIX = ".mamlkit-"  # of files that are being written
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file, a text in UTF-8 or bytes, as a whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PREFIX, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-        _replace(Path(name), path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with _replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
     """Replace a file of tensors as a whole or not at all; the header is what safetensors calls metadata."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PREFIX, suffix=".tmp")
-    os.close(handle)
-    try:
+    with _replacing(path) as temporary:
         # Clones, because safetensors refuses tensors that share storage.
+        own = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
         try:
-            save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, name, header)
+            save_file(own, temporary, header)
         except SafetensorError as error:
             raise OSError(f"expected to write {path}, got {error}") from None
-        _replace(Path(name), path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def remove_stale(folder: Path, seconds: float = 0.0) -> None:
@@ -50,11 +42,17 @@ def remove_stale(folder: Path, seconds: float = 0.0) -> None:
             path.unlink(missing_ok=True)
 
 
-def _replace(temporary: Path, target: Path) -> None:
-    descriptor = os.open(temporary, os.O_RDONLY)
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A file to write to, which then takes the target's place; nothing is left of it where the writing fails."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=PREFIX, suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
     try:
-        os.fsync(descriptor)  # on the disk before the name points to it
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # on the disk before the name points to it
+        temporary.chmod(0o644)  # temporary files are private
+        temporary.replace(target)
     finally:
-        os.close(descriptor)
-    temporary.chmod(0o644)  # temporary files are private
-    temporary.replace(target)
+        temporary.unlink(missing_ok=True)

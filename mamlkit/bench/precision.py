@@ -17,11 +17,10 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from mamlkit.bench.implementations import make
+from mamlkit.bench.implementations import make, without_statistics
 from mamlkit.bench.workloads import WORKLOADS, Workload
 from mamlkit.data.glyphs import glyphs
 from mamlkit.engines.conv4 import Conv4AllAtOnce
-from mamlkit.functional import batch_norm_layers
 from mamlkit.tasks import TaskBatch
 
 __all__ = [
@@ -34,6 +33,7 @@ __all__ = [
     "errors_of_a_pass",
     "errors_of_the_meta_gradient",
     "measure_float32",
+    "seeds_of",
 ]
 
 PASS = ("outputs", "gradient", "hessian_vector")
@@ -49,6 +49,11 @@ CASES: dict[str, tuple[Workload, str]] = {
     "W5 on glyphs": (replace(WORKLOADS["W5"], tasks=4, queries=5), "glyphs"),
 }
 """Networks and images by name; few tasks, as each has an error of its own."""
+
+
+def seeds_of(name: str) -> range:
+    """The seeds of a case or a workload."""
+    return range(SEEDS.get(name, 10))
 
 
 def cases_of(name: str, seed: int) -> tuple[Workload, TaskBatch]:
@@ -73,9 +78,7 @@ def errors_of_a_pass(workload: Workload, tasks: TaskBatch) -> dict[str, dict[str
 
 
 def _pass(workload: Workload, tasks: TaskBatch, dtype: torch.dtype, *, together: bool) -> dict[str, list[Tensor]]:
-    model = workload.model().to(dtype)
-    for layer in batch_norm_layers(model).values():
-        layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
+    model = without_statistics(workload.model().to(dtype))
     count, x, labels = tasks.num_tasks, tasks.support_x.to(dtype), tasks.support_y
     copies = {name: value.detach().expand(count, *value.shape) for name, value in model.named_parameters()}
     copies = {name: value.clone().requires_grad_() for name, value in copies.items()}  # (tasks, *shape)
@@ -113,7 +116,7 @@ def errors_of_the_meta_gradient(
 def column(name: str, mode: str, implementations: Sequence[str], device: str) -> dict[str, float]:
     """The median error of each implementation's meta-gradient on a workload with two tasks; one seed of what is compiled."""
     found: dict[str, list[float]] = {}
-    for seed in range(SEEDS.get(name, 10)):
+    for seed in seeds_of(name):
         workload = replace(WORKLOADS[name], tasks=2, seed=seed)
         chosen = [i for i in implementations if seed == 0 or i != "mamlkit-compiled"]
         errors = errors_of_the_meta_gradient(workload, workload.batch(torch.float32), mode, chosen, device)
@@ -126,7 +129,7 @@ def measure_float32(inner_steps: Sequence[int] = (1, 5)) -> list[dict[str, objec
     """The rows of the table of errors, also printed: medians over seeds, for each case, each K and each engine."""
     rows: list[dict[str, object]] = []
     for name in CASES:
-        passes = [errors_of_a_pass(*cases_of(name, seed)) for seed in range(SEEDS.get(name, 10))]
+        passes = [errors_of_a_pass(*cases_of(name, seed)) for seed in seeds_of(name)]
         for steps in inner_steps:
             metas = [
                 errors_of_the_meta_gradient(replace(workload, inner_steps=steps), tasks, "maml", list(ENGINES.values()))

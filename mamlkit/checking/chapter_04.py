@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 from torch.func import grad
 
 from mamlkit.checking._cases import expect, hessian, judge, normal, problem
+from mamlkit.checking._memory import memory_of
+from mamlkit.checking._report import correct, wrong
 
 __all__ = ["check_angle", "check_dropped", "check_reptile", "check_truncated"]
 
@@ -27,6 +30,7 @@ def check_angle(answer: Callable[..., Any]) -> None:
         ([0.5, 4.0], [1.0, 2.0], 0.1, 3),
         ([1.0, 12.0], [1.5, -1.0], 0.15, 1),
         ([2.0, 0.3, 6.0], [0.4, 1.0, -0.7], 0.1, 4),
+        ([9.0, 1.0], [2.0, -0.6], 0.2, 1),  # beyond 90 degrees
     ):
         curvatures, gradient = (torch.tensor(x, dtype=torch.float64) for x in (h, g))  # (n,) each
         factors = (1 - alpha * curvatures) ** K  # (n,)
@@ -36,6 +40,8 @@ def check_angle(answer: Callable[..., Any]) -> None:
 
         truth = turned(factors)
         mistakes = {
+            "The sign of the cosine is lost: where alpha h exceeds 1 the angle can be more than 90 degrees.":
+                torch.minimum(truth, 180 - truth),
             "This is in radians: degrees are wanted.": torch.deg2rad(truth),
             "This is the cosine: the angle is its arccosine, in degrees.": torch.cos(torch.deg2rad(truth)),
             "The factor is there once; each of the K steps contributes one.": turned(1 - alpha * curvatures),
@@ -61,7 +67,9 @@ def check_truncated(answer: Callable[..., Any]) -> None:
     for alpha, K, m in ((0.2, 4, 2), (0.3, 3, 1), (0.2, 5, 2), (0.1, 2, 0), (0.1, 2, 2)):
         support, query, path = problem(alpha, K, seed=K)
         g, kept = grad(query)(path[-1]), range(K - m, K)
-        factors = [torch.eye(3, dtype=torch.float64) - alpha * hessian(support)(point) for point in path[:-1]]
+        factors = [
+            torch.eye(3, dtype=torch.float64) - alpha * hessian(support)(point) for point in path
+        ]  # K + 1 times (n, n)
 
         def through(steps: Iterable[int], g: Tensor = g, factors: list[Tensor] = factors) -> Tensor:
             """The factors of these steps times g; that of the first step is the last to come."""
@@ -78,6 +86,11 @@ def check_truncated(answer: Callable[..., Any]) -> None:
             "The first K - m factors are kept: it should be the last m.": through(range(K - m)),
             "The kept factors stand in the wrong order: that of the last step comes first to the query gradient.":
                 through(reversed(kept)),
+            "Each Hessian is taken where its step ends; it belongs where the step starts, at theta^(k).":
+                through(range(K - m + 1, K + 1)),
+            "Every Hessian is taken at theta^(K), where no step starts.": through([K] * m),
+            "Every Hessian is taken at theta^(K-m); each step has its own, where it starts.": through([K - m] * m),
+            "Every Hessian is taken at theta; each step has its own, where it starts.": through([0] * m),
             "One factor too many is kept.": through(range(max(0, K - m - 1), K)),
             "One factor too few is kept.": through(range(min(K, K - m + 1), K)),
             "The query gradient is taken at theta^(K-m); it belongs at the adapted weights theta^(K).":
@@ -98,7 +111,36 @@ def check_truncated(answer: Callable[..., Any]) -> None:
             "This is the query loss, not its gradient.": query(path[-1]),
         }  # fmt: skip
         cases.append(expect((support, query, path[0].clone(), alpha, K, m), truth, mistakes))
-    judge("4.2", answer, cases, "With m one chooses between FOMAML's memory and MAML's gradient.")
+    if not judge("4.2", answer, cases, None):
+        return
+    if flaw := _keeps_too_much(answer):
+        wrong("4.2", flaw)
+    else:
+        correct("4.2", "With m one chooses between FOMAML's memory and MAML's gradient.")
+
+
+def _keeps_too_much(answer: Callable[..., Any], n: int = 40) -> str:
+    """What a right answer builds or remembers that it should not; empty when it does not."""
+    scales, theta = 0.1 * torch.arange(1, 9, dtype=torch.float64)[:, None], normal(n, seed=80)
+
+    def support(theta: Tensor) -> Tensor:
+        waves = torch.log(torch.cosh(scales * theta))  # (8, n): so many numbers and more in the graph of each step
+        return waves.sum() + (theta[1:] * theta[:-1]).sum()
+
+    def query(theta: Tensor) -> Tensor:
+        return (theta - 1).square().sum()
+
+    short, long = (memory_of(partial(answer, support, query, theta.clone(), 0.1, K, 2)) for K in (10, 30))
+    if short is None or long is None:  # right on the small cases: not refused for this one
+        return ""
+    if short.largest >= n * n:
+        return "The numbers are right, but a Hessian was built. Build none: autograd gives each factor times a vector."
+    if long.peak - short.peak >= 20 * 4 * n:  # the points of the path would be 20 n
+        return (
+            "The numbers are right, but what is remembered grows with K. The first K - m steps are constants: take them "
+            "without a graph, or cut it with detach()."
+        )
+    return ""
 
 
 def check_reptile(answer: Callable[..., Any]) -> None:
@@ -115,10 +157,11 @@ def check_reptile(answer: Callable[..., Any]) -> None:
         ends = torch.stack([_adapted(loss, theta, alpha, K) for loss in losses])  # (tasks, n)
         moves = theta - ends  # (tasks, n)
         truth = moves.mean(0)
-        chained, start = [], theta
+        chained, reached, start = [], [], theta
         for loss in losses:
             end = _adapted(loss, start, alpha, K)
             chained.append(start - end)
+            reached.append(end)
             start = end
         mistakes = {
             "The sign is wrong: .grad is theta - theta^(K), since the optimiser subtracts it.": -truth,
@@ -127,6 +170,14 @@ def check_reptile(answer: Callable[..., Any]) -> None:
                 torch.stack(chained).mean(0),
             "Each task starts where the task before it ended, and the moves are added up: every task starts from the same theta.":
                 torch.stack(chained).sum(0),
+            "The moves are zero: adapted is theta itself under another name, and -= has moved both. Write "
+            "adapted = adapted - ..., or clone theta.": torch.zeros_like(theta),
+            "Each task starts where the task before it ended, since theta was changed in place: clone theta for each task.":
+                theta - torch.stack(reached).mean(0),
+            "Each task starts where the task before it ended, since theta was changed in place, and the moves are added up: "
+            "clone theta for each task, and take the mean.": (theta - torch.stack(reached)).sum(0),
+            "theta was changed in place: each task starts where the task before it ended, and theta is no longer what the moves "
+            "are measured from. Clone it for each task.": reached[-1] - torch.stack(reached).mean(0),
             "Only the last task counts; take the mean over all.": moves[-1],
             "Only the first task counts; take the mean over all.": moves[0],
             "This is the mean of the adapted weights; the direction is theta minus it.": ends.mean(0),

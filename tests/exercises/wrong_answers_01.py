@@ -84,7 +84,7 @@ WRONG = {
         (_mean("0 * x"), "do not cancel"),
         (_mean("-2 / math.pi * 2.55 * math.cos(x)"), "Use torch.cos"),
         (_mean("-2 / math.pi * 2.55 * cosine(x)"), "Your code raised NameError"),
-        (_mean("2.55 * 2 / math.pi"), "Expected 7 numbers"),
+        (_mean("2.55 * 2 / math.pi"), "A vector of 7 entries was expected"),
         (_mean("2.55 * 2 / math.pi * torch.sin(x)"), "Sine and cosine are exchanged"),
     ],
     "ex-interval": [
@@ -97,7 +97,7 @@ WRONG = {
         (_interval("1.96 * e.mean(1).var() / len(e) ** 0.5"), "variance"),
         (_interval("1.96 * e.mean(1).std(correction=0) / len(e) ** 0.5"), "has n - 1"),
         (_interval("2 * 1.96 * e.mean(1).std() / len(e) ** 0.5"), "whole width"),
-        (_interval("1.96 * e.std(1) / 40 ** 0.5"), "Return one number"),
+        (_interval("1.96 * e.std(1) / 40 ** 0.5"), "A number was expected"),
     ],
     "ex-steps": [
         (_steps("return int((means <= target).int().argmax())"), "math.inf"),

@@ -35,6 +35,23 @@ def inner_loop(theta, support_loss, steps, alpha):
         point = point - alpha * gradient
     return point
 """
+INNER_GRAD = """
+def inner_loop(theta, support_loss, steps, alpha):
+    point = theta.detach().clone().requires_grad_()
+    for _ in range(steps):
+        support_loss(point).backward()
+        with torch.no_grad():
+            point -= alpha * point.grad
+    return point
+"""
+INNER_THETA_GRAD = """
+def inner_loop(theta, support_loss, steps, alpha):
+    point = theta
+    for _ in range(steps):
+        support_loss(point).backward({graph})
+        point = point - alpha * theta.grad
+    return point
+"""
 OUTER = """
 def outer_objective(theta, tasks, alpha):
     losses = []
@@ -61,6 +78,21 @@ def outer_objective(theta, tasks, alpha):
         with torch.no_grad():
             theta -= alpha * gradient
         losses.append(line_loss(theta, qx, qy))
+    return torch.stack(losses).mean()
+"""
+OUTER_SHARED = """
+def outer_objective(theta, tasks, alpha):
+    support = torch.stack([line_loss(theta, sx, sy) for sx, sy, _, _ in zip(*tasks)]).{how}()
+    (gradient,) = torch.autograd.grad(support, theta, create_graph=True)
+    adapted = theta - alpha * gradient
+    return torch.stack([line_loss(adapted, qx, qy) for _, _, qx, qy in zip(*tasks)]).mean()
+"""
+OUTER_GRAD = """
+def outer_objective(theta, tasks, alpha):
+    losses = []
+    for sx, sy, qx, qy in zip(*tasks):
+        line_loss(theta, sx, sy).backward()
+        losses.append(line_loss(theta - alpha * theta.grad, qx, qy))
     return torch.stack(losses).mean()
 """
 QUERY = """
@@ -100,17 +132,20 @@ WRONG = {
         (inner(where="theta"), "Every gradient is taken at theta"),
         (inner(sign="+"), "uphill"),
         (inner(size="1.0"), "step size alpha is missing"),
-        (inner(count="1"), "Asked for 3 steps, you took 1"),
-        (inner(count="steps + 1"), "you took 2"),
+        (inner(count="1"), "Only one step is taken"),
+        (inner(count="steps + 1"), "One step too many"),
         (inner(result="theta"), "have not moved"),
         (inner(result="gradient"), "That is the gradient"),
         (inner(result="point.detach()"), "cannot be differentiated"),
         (inner(result="point.tolist()"), "cannot be differentiated"),
-        (inner(result="support_loss(point)"), "Expected parameters of shape (2,)"),
+        (inner(result="support_loss(point)"), "A vector of 2 entries was expected"),
         (inner(result="no_such_name"), "NameError"),
         (INNER_IN_PLACE, "theta itself has moved"),
-        (INNER_PATH, "after the last step alone"),
+        (INNER_PATH, "along the whole way"),
         (INNER_DETACHED, "cannot be differentiated"),
+        (INNER_GRAD, "The gradients pile up: backward()"),
+        (INNER_THETA_GRAD.format(graph=""), "The gradients pile up: backward()"),
+        (INNER_THETA_GRAD.format(graph="create_graph=True"), "theta.grad piles up"),
     ],
     "ex-outer-objective": [
         (outer(result="torch.stack(losses).sum()"), "sum over tasks"),
@@ -123,11 +158,14 @@ WRONG = {
         (outer(name="theta", judged="theta"), "Later tasks start from parameters"),
         (outer(graph=False), "first-order"),
         (outer(result="torch.stack(losses).mean().item()"), "cannot be differentiated"),
-        (outer(result="torch.stack(losses)"), "Expected one number"),
-        (outer(result="losses"), "Expected one number"),
+        (outer(result="torch.stack(losses)"), "A number was expected"),
+        (outer(result="losses"), "A number was expected"),
         (outer(result="losses[-1]"), "Only the last task counts"),
-        (outer(result="losses[0]"), "for the tasks of this check"),
+        (outer(result="losses[0]"), "In one test"),
         (OUTER_IN_PLACE, "theta itself has moved"),
+        (OUTER_SHARED.format(how="mean"), "along the mean of their support gradients"),
+        (OUTER_SHARED.format(how="sum"), "along the sum of their support gradients"),
+        (OUTER_GRAD, "pile up in .grad"),
     ],
     "ex-query-losses": [
         (query(after="losses.append(support_loss(point))"), "support losses"),
@@ -137,9 +175,9 @@ WRONG = {
         (query(result="sum(losses) / steps"), "mean of the losses"),
         (query(inner="query_loss"), "the learner sees the answers"),
         (query(result="losses[::-1]"), "reverse order"),
-        (query(result="losses[:-1]"), "Expected 4 losses"),
+        (query(result="losses[:-1]"), "A vector of 4 entries was expected"),
         (query(result="[2 * loss for loss in losses]"), "The loss after step 1 should be"),
-        (query(result="'losses'"), "Expected 4 numbers"),
+        (query(result="'losses'"), "A vector of 4 entries was expected"),
     ],
     "ex-wrong-lines": [
         ('wrong_lines = {"A": 2, "B": 4, "C": 2}', "In box A line 2 is as it should be"),
@@ -160,4 +198,38 @@ WRONG = {
         ('images = {"support": 5, "query": 75, "forward": 399}', "Count again"),
         ('images = {"support": 5, "query": None, "forward": None}', "has no answer yet"),
     ],
+}
+
+# Right answers in other styles: with torch.func, as a list, as a dict, as arrays, with an axis too many.
+RIGHT = {
+    "ex-inner-loop": [
+        """
+def inner_loop(theta, support_loss, steps, alpha):
+    for _ in range(steps):
+        theta = theta - alpha * torch.func.grad(support_loss)(theta)
+    return theta
+""",
+        inner(result="point[None]"),
+        inner(result="list(point)"),
+        inner(result="(point,)"),
+    ],
+    "ex-outer-objective": [
+        """
+def outer_objective(theta, tasks, alpha):
+    def query_loss(sx, sy, qx, qy):
+        support = lambda theta: line_loss(theta, sx, sy)
+        return line_loss(theta - alpha * torch.func.grad(support)(theta), qx, qy)
+
+    return torch.func.vmap(query_loss)(*tasks).mean()
+""",
+        outer(result="sum(losses)[None] / tasks.num_tasks"),
+    ],
+    "ex-query-losses": [
+        query(result="torch.stack(losses)"),
+        query(result="torch.stack(losses).detach().float().numpy()"),
+        query(result="dict(enumerate(losses, 1))"),
+        query(result="[loss[None] for loss in losses]"),
+    ],
+    "ex-wrong-lines": ['wrong_lines = {"A": "line 3", "B": "4", "C": 2.0}'],
+    "ex-episode": ['images = {"support": torch.tensor(5), "query": 75.0, "forward": [400]}'],
 }

@@ -55,6 +55,27 @@ def truncated_gradient(support_loss, query_loss, theta, alpha, K, m):
         vector = vector - alpha * torch.autograd.functional.hvp(support_loss, path[{where}], vector)[1]
     return vector
 """
+LAST = "reversed(range(K - m, K))"
+HVP_OF_STEP = "torch.autograd.functional.hvp(support_loss, path[k], vector)[1]"
+FULL = "torch.autograd.functional.hessian(support_loss, path[k]) @ vector"
+GRAPH_OF_ALL = """
+def truncated_gradient(support_loss, query_loss, theta, alpha, K, m):
+    path = [theta.clone().requires_grad_()]
+    for _ in range(K):
+        (slope,) = torch.autograd.grad(support_loss(path[-1]), path[-1], create_graph=True)
+        path.append(path[-1] - alpha * slope)
+    return torch.autograd.grad(query_loss(path[-1]), path[K - m])[0]
+"""
+IN_PLACE = """
+def reptile_gradient(support_losses, theta, alpha, K):
+    ends, first = [], theta.clone()
+    for support_loss in support_losses:
+        adapted = theta
+        for _ in range(K):
+            adapted -= alpha * torch.func.grad(support_loss)(adapted)
+        ends.append({end})
+    return {result}
+"""
 KEPT = "grad(lambda start: query_loss(adapt(start, m)))(start)"
 
 
@@ -73,6 +94,12 @@ WRONG = {
         (ANGLE.format(maml="(1 + alpha * h) ** K * g", result=DEGREES), "sign of alpha h"),
         (ANGLE.format(maml="-(1 - alpha * h) ** K * g", result=DEGREES), "wrong sign"),
         (ANGLE.format(maml=FACTORS, result="maml"), "A number was expected"),
+        (
+            "def angle(h, g, alpha, K):\n"
+            "    maml = (1 - alpha * h) ** K * g\n"
+            "    return torch.rad2deg(torch.arccos((maml @ g).abs() / (maml.norm() * g.norm())))",
+            "The sign of the cosine is lost",
+        ),
     ],
     "ex-truncated": [
         (_truncated(kept="0", constant="K"), "this is FOMAML's gradient"),
@@ -97,6 +124,18 @@ WRONG = {
             "The first m factors are kept",
         ),
         (FACTOR_BY_FACTOR.format(order="range(K - m, K)", where="k"), "in the wrong order"),
+        (FACTOR_BY_FACTOR.format(order=LAST, where="k + 1"), "where its step ends"),
+        (FACTOR_BY_FACTOR.format(order=LAST, where="K"), "taken at theta^(K), where no step"),
+        (FACTOR_BY_FACTOR.format(order=LAST, where="K - m"), "taken at theta^(K-m); each"),
+        (FACTOR_BY_FACTOR.format(order=LAST, where="0"), "taken at theta; each"),
+        (FACTOR_BY_FACTOR.format(order=LAST, where="k").replace(HVP_OF_STEP, FULL), "a Hessian was built"),
+        (
+            FACTOR_BY_FACTOR.format(order=LAST, where="k").replace(
+                HVP_OF_STEP, "torch.func.hessian(support_loss)(path[k]) @ vector"
+            ),
+            "a Hessian was built",
+        ),
+        (GRAPH_OF_ALL, "grows with K"),
     ],
     "ex-reptile": [
         (REPTILE.format(first="pass", last="pass", result="-" + MEAN), "sign is wrong"),
@@ -104,6 +143,14 @@ WRONG = {
         (REPTILE.format(first="pass", last="start = adapted", result=MEAN), "Each task starts where"),
         (REPTILE.format(first="pass", last="start = adapted", result="theta - start"), "Each task starts where"),
         (REPTILE.format(first="pass", last="pass", result="moves[-1]"), "Only the last task"),
+        (IN_PLACE.format(end="theta - adapted", result="torch.stack(ends).mean(0)"), "The moves are zero"),
+        (IN_PLACE.format(end="first - adapted", result="torch.stack(ends).mean(0)"), "changed in place: clone"),
+        (IN_PLACE.format(end="first - adapted", result="sum(ends)"), "and the moves are added up: clone"),
+        (
+            IN_PLACE.format(end="adapted.clone()", result="theta - torch.stack(ends).mean(0)"),
+            "no longer what the moves",
+        ),
+        (IN_PLACE.format(end="3 * (first - adapted)", result="sum(ends)"), "An argument is changed in place"),
         (REPTILE.format(first="pass", last="pass", result=MEAN + " / alpha"), "divided by alpha;"),
         (REPTILE.format(first="pass", last="pass", result=MEAN + " / (alpha * K)"), "divided by alpha K"),
         (REPTILE.format(first="K = 1", last="pass", result=MEAN), "Only one inner step"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 
 import nbformat
@@ -11,6 +12,7 @@ from notebook_files import CHAPTERS, NOTEBOOKS, ROOT, code_cells, read
 OPENER = ["minutes", "You will be able to", "You need", "colab.research.google.com"]
 CLOSER = ["## What you learnt", "## Check yourself", "## Exercises", "## The next question"]
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 PHONE = 42  # characters of printed text that fit next to each other on a narrow phone
 
 
@@ -77,6 +79,16 @@ class TestNotebook:
             assert WIDGET_VIEW in output.get("data", {}), (
                 f"cell {cell.id}: decorate the function, and let nothing else show"
             )
+
+    def test_figures_are_those_of_the_library(self, path):
+        """A page shows what is stored, and a reader with a kernel what the library has."""
+        stored = read(path).metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+        figures = [model["state"] for model in stored.values() if "_anywidget_id" in model["state"]]
+        for figure in figures:
+            module, _, name = figure["_anywidget_id"].rpartition(".")
+            own = getattr(importlib.import_module(module), name)
+            same = figure["_esm"] == own._esm and figure["_css"] == own._css
+            assert same, f"{name} has changed: run the notebook again, with book/_ext/execute.py"
 
     def test_uses_public_names_only(self, path):
         for cell in code_cells(path):
