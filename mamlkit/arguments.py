@@ -167,8 +167,13 @@ def _expect_values_not_ids(name: str, value: Tensor) -> None:
 
 def expect_names(known: Sequence[str], names: Sequence[str]) -> None:
     """Parameter names that the model has."""
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"expected parameter names out of {', '.join(known)}, got {', '.join(map(repr, unknown))}")
+    if unknown := [str(name) for name in names if name not in known]:
+        raise ValueError(f"expected parameter names out of {_some(known)}, got {', '.join(map(repr, unknown[:3]))}")
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    """Not all of the names of a large model."""
+    return ", ".join(names if len(names) <= most else [*names[: most // 2], "...", *names[-most // 2 :]])
 
 
 _SAME_SHAPE = (

@@ -50,7 +50,7 @@ from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
 from mamlkit.meta_gradient import AllAtOnce, MetaStep
 from mamlkit.outer_loss import FinalStep, OuterLoss
 from mamlkit.reptile import displacement
-from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
+from mamlkit.step_sizes import Adapted, FixedStepSize, Rates, StepSizes, which
 from mamlkit.tasks import TaskBatch, stream_seed
 
 __all__ = ["Learner", "Switches"]
@@ -62,6 +62,7 @@ Result = TypeVar("Result")
 class Switches(TypedDict, total=False):
     """What every algorithm takes besides its own arguments, as ``Learner`` describes it."""
 
+    adapted: Adapted | None
     dropout: bool
     seed: int
     autocast: torch.dtype | None
@@ -76,7 +77,11 @@ class Learner(nn.Module):
         loss: of outputs and targets, averaged over points; used on support and query alike. Parameters of a loss that is a
             module are meta-learned.
         inner_steps: K, at least 1.
-        step_sizes: which parameters the inner loop moves, and how far.
+        step_sizes: how far the inner loop moves each parameter, or a function that makes such step sizes for the parameters
+            that are adapted, by name.
+        adapted: which parameters the inner loop moves, by their names or by a function of a name, such as
+            ``lambda name: name.endswith("bias")``; all that are learned and have a step size when not given. The others are
+            meta-learned all the same, by every algorithm but Reptile, which leaves them.
         outer_loss: how the query losses along the inner loop are weighed; the last one alone when not given.
         order: of derivative: 2 for the full meta-gradient, 1 for the first-order approximation. 0 chooses Reptile, which has no
             meta-gradient: see ``is_reptile``.
@@ -107,7 +112,8 @@ class Learner(nn.Module):
         *,
         loss: Loss,
         inner_steps: int,
-        step_sizes: StepSizes,
+        step_sizes: StepSizes | Callable[[dict[str, Tensor]], StepSizes],
+        adapted: Adapted | None = None,
         outer_loss: OuterLoss | None = None,
         order: Order = 2,
         first_order_epochs: int = 0,
@@ -120,15 +126,17 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.model = expect_model(model)
-        if not isinstance(step_sizes, StepSizes):
-            raise TypeError(f"expected step_sizes to be a StepSizes, got {describe(step_sizes)}")
         self.inner_steps = expect_at_least("inner_steps", inner_steps, 1)
         if order not in (0, 1, 2):
             raise ValueError(f"expected order 0, 1 or 2, got {order!r}")
         expect_one_of("query_statistics", query_statistics, ("batch", "running"))
         checked_loss(loss)
         self._autocast, self._asked = autocast, (dropout, engine)
-        self.loss, self.step_sizes, self.order = loss, step_sizes, order
+        theta = _without_rows(model, batch_norm)
+        chosen = which(theta, adapted)
+        self._adapted = frozenset(chosen) if adapted is not None and not callable(adapted) else adapted
+        self.loss, self.order = loss, order
+        self.step_sizes = _made(step_sizes, {name: theta[name] for name in chosen})
         if order == 0 and self._loss_parameters():
             name = next(iter(self._loss_parameters()))
             raise ValueError(
@@ -140,7 +148,7 @@ class Learner(nn.Module):
         self.seed = expect_at_least("seed", seed, 0)
         self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
         self._known = set(parameters_of(model))
-        self._adapts_all = set(self.initialisation()) <= set(step_sizes(0))
+        self._adapts_all = set(theta) <= set(self.step_sizes(0))
         self._seen: tuple[object] = (None,)  # the loss that was watched; a tuple, as a module would be registered
         self._runs_together = True  # until a loss is met that does not
         self._look()
@@ -259,8 +267,9 @@ class Learner(nn.Module):
         """The rates of this step, for parameters that are learned now: some may have been frozen or unfrozen meanwhile."""
         rates = self.step_sizes(step)
         learned = {name: p.requires_grad for name, p in self.model.named_parameters()}
-        rates = {name: rate for name, rate in rates.items() if learned.get(name, True)}
-        late = [name for name, on in learned.items() if on and self._adapts_all and name not in self._known]
+        rates = {name: rate for name, rate in rates.items() if learned.get(name, True) and self._moves(name)}
+        unknown = [name for name, on in learned.items() if on and name not in self._known]
+        late = [name for name in unknown if (self._adapts_all if self._adapted is None else self._moves(name))]
         if late and not isinstance(self.step_sizes, FixedStepSize):
             raise ValueError(
                 f"expected the parameters that had a step size when the learner was made, got {late[0]!r} unfrozen since; "
@@ -268,10 +277,15 @@ class Learner(nn.Module):
             )
         return {**rates, **dict.fromkeys(late, getattr(self.step_sizes, "rate", 0.0))}
 
+    def _moves(self, name: str) -> bool:
+        """Whether ``adapted`` leaves this parameter to the inner loop."""
+        if self._adapted is None:
+            return True
+        return self._adapted(name) if callable(self._adapted) else name in self._adapted
+
     def initialisation(self) -> dict[str, Tensor]:
         """theta, by name; without the batch-norm weights that have a row for each step instead."""
-        replaced = self.batch_norm.weight_names if self.batch_norm else set()
-        return {name: value for name, value in parameters_of(self.model).items() if name not in replaced}
+        return _without_rows(self.model, self.batch_norm)
 
     def meta_parameters(self) -> dict[str, Tensor]:
         """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step, parameters of the loss."""
@@ -485,6 +499,20 @@ class Learner(nn.Module):
             return network({**parameters, **rows}, x, twice=twice)  # MAML++: with the batch norm of this step
 
         return forward
+
+
+def _without_rows(model: nn.Module, batch_norm: PerStepBatchNorm | None) -> dict[str, Tensor]:
+    replaced = batch_norm.weight_names if batch_norm else set()
+    return {name: value for name, value in parameters_of(model).items() if name not in replaced}
+
+
+def _made(step_sizes: object, adapted: dict[str, Tensor]) -> StepSizes:
+    """Step sizes, as they are given or as they are made for these parameters."""
+    if not isinstance(step_sizes, (StepSizes, type)) and callable(step_sizes):
+        step_sizes = step_sizes(adapted)
+    if not isinstance(step_sizes, StepSizes):
+        raise TypeError(f"expected step_sizes to be a StepSizes or to make one, got {describe(step_sizes)}")
+    return step_sizes
 
 
 def _facts(part: object) -> str:
