@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 __all__ = [
     "expect_at_least",
     "expect_device",
+    "expect_fraction",
     "expect_model",
     "expect_one_of",
     "expect_points",
@@ -40,6 +41,13 @@ def expect_rate(name: str, value: float, *, zero: bool = False) -> float:
         raise TypeError(f"expected {name} to be a number, got {describe(value)}")
     if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
         raise ValueError(f"expected {name} to be a finite number {'>=' if zero else '>'} 0, got {value}")
+    return float(value)
+
+
+def expect_fraction(name: str, value: float) -> float:
+    """A number from 0 to below 1."""
+    if expect_rate(name, value, zero=True) >= 1:
+        raise ValueError(f"expected {name} < 1, got {value}")
     return float(value)
 
 

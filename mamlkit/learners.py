@@ -13,7 +13,7 @@ A learner is one class, ``Learner``; the functions of ``mamlkit.algorithms`` cho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypedDict, TypeVar
 
 import torch
@@ -34,6 +34,7 @@ from mamlkit.arguments import (
     expect_same_tasks,
 )
 from mamlkit.batch_norm import PerStepBatchNorm
+from mamlkit.directions import Direction, in_turn
 from mamlkit.engines import choose_engine
 from mamlkit.functional import (
     BatchNormMode,
@@ -63,6 +64,7 @@ class Switches(TypedDict, total=False):
     """What every algorithm takes besides its own arguments, as ``Learner`` describes it."""
 
     adapted: Adapted | None
+    direction: Direction | Iterable[Direction] | None
     dropout: bool
     seed: int
     autocast: torch.dtype | None
@@ -82,6 +84,8 @@ class Learner(nn.Module):
         adapted: which parameters the inner loop moves, by their names or by a function of a name, such as
             ``lambda name: name.endswith("bias")``; all that are learned and have a step size when not given. The others are
             meta-learned all the same, by every algorithm but Reptile, which leaves them.
+        direction: what inner steps follow in place of the gradient, one part or several in turn: momentum, weight decay,
+            clipping, Adam. See ``mamlkit.directions``. An engine that knows plain descent only gives way to the general one.
         outer_loss: how the query losses along the inner loop are weighed; the last one alone when not given.
         order: of derivative: 2 for the full meta-gradient, 1 for the first-order approximation. 0 chooses Reptile, which has no
             meta-gradient: see ``is_reptile``.
@@ -114,6 +118,7 @@ class Learner(nn.Module):
         inner_steps: int,
         step_sizes: StepSizes | Callable[[dict[str, Tensor]], StepSizes],
         adapted: Adapted | None = None,
+        direction: Direction | Iterable[Direction] | None = None,
         outer_loss: OuterLoss | None = None,
         order: Order = 2,
         first_order_epochs: int = 0,
@@ -141,6 +146,11 @@ class Learner(nn.Module):
             name = next(iter(self._loss_parameters()))
             raise ValueError(
                 f"expected a loss without parameters for Reptile, which takes no derivative of it, got {name!r}"
+            )
+        self.direction = in_turn(direction)
+        if order == 0 and self.direction is not None and (names := list(parameters_of(self.direction))):
+            raise ValueError(
+                f"expected a direction without parameters for Reptile, which takes no derivative of it, got {names[0]!r}"
             )
         self.outer_loss: OuterLoss = outer_loss or FinalStep()
         self.first_order_epochs = expect_at_least("first_order_epochs", first_order_epochs, 0)
@@ -171,6 +181,10 @@ class Learner(nn.Module):
         general = self.dropout or collects or self._autocast is not None
         engine = engine if self._runs_together or engine != "auto" else "task_by_task"
         self.engine = choose_engine(engine, self.model, general=general, dropout=self.dropout)
+        self._why = ""
+        if self.direction is not None and not self.engine.turns:
+            self._why = f" (as {self.engine_name!r} knows plain descent only)"
+            self.engine = choose_engine("auto" if self._runs_together else "task_by_task", self.model, general=True)
         if self.engine_name == "compiled" and (names := list(self._loss_parameters())):
             raise ValueError(f"expected a loss without parameters for engine 'compiled', got {names[0]!r}")
         called, written = self.engine.network(self.model), dict[str, Tensor]()
@@ -214,7 +228,7 @@ class Learner(nn.Module):
 
     def extra_repr(self) -> str:
         """Shown by ``print``: with the engine that was chosen."""
-        why = "" if self._runs_together else " (as the loss or the model does not run under vmap)"
+        why = self._why if self._runs_together else " (as the loss or the model does not run under vmap)"
         return f"inner_steps={self.inner_steps}, order={self.order}, engine={self.engine_name!r}{why}"
 
     def describe(self) -> dict[str, Any]:
@@ -222,6 +236,8 @@ class Learner(nn.Module):
         parts: dict[str, Any] = {"order": self.order, "inner_steps": self.inner_steps}
         for name in ("step_sizes", "outer_loss", "batch_norm"):
             parts[name] = _facts(getattr(self, name))
+        turns = [] if self.direction is None else list(getattr(self.direction, "parts", [self.direction]))
+        parts["direction"] = [_facts(part) for part in turns]
         parts["loss"] = getattr(self.loss, "__qualname__", None) or _facts(self.loss)
         for name in ("first_order_epochs", "query_statistics", "dropout", "seed"):
             parts[name] = getattr(self, name)
@@ -241,6 +257,7 @@ class Learner(nn.Module):
             order=self.current_order if training else 0,
             dropout_seed=stream_seed(self.seed, self.meta_steps) if training and self.dropout else None,
             collects_every_step=training and self.batch_norm is not None and self.batch_norm.has_statistics,
+            direction=self.direction,
         )
 
     def _watched_loss(self) -> Loss:
@@ -288,8 +305,8 @@ class Learner(nn.Module):
         return _without_rows(self.model, self.batch_norm)
 
     def meta_parameters(self) -> dict[str, Tensor]:
-        """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step, parameters of the loss."""
-        parts = {"step_sizes": self.step_sizes, "batch_norm": self.batch_norm}
+        """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step, what else has parameters."""
+        parts = {"step_sizes": self.step_sizes, "direction": self.direction, "batch_norm": self.batch_norm}
         named = {f"model.{name}": value for name, value in self.initialisation().items()}
         for part, module in parts.items():
             if module is not None:

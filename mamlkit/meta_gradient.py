@@ -64,9 +64,11 @@ class Engine(ABC):
     Attributes:
         name: what ``print(learner)`` says.
         groups: how it takes the tasks of a batch.
+        turns: whether its inner loops may follow a direction of ``mamlkit.directions``.
     """
 
     name: ClassVar[str]
+    turns: ClassVar[bool] = True
     groups: Grouping
 
     @abstractmethod

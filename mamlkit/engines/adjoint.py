@@ -41,6 +41,7 @@ class Adjoint(Engine):
     """
 
     keep: ClassVar[bool]
+    turns = False  # the recursion knows no memory besides theta
 
     def __call__(self, step: MetaStep) -> tuple[Tensor, list[Tensor]]:
         """See ``Engine``."""

@@ -39,6 +39,7 @@ class Compiled(AllAtOnce):
     """
 
     name = "compiled"
+    turns = False
 
     def __init__(self) -> None:
         self.compile_seconds = 0.0
