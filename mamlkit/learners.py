@@ -65,6 +65,7 @@ class Switches(TypedDict, total=False):
 
     adapted: Adapted | None
     direction: Direction | Iterable[Direction] | None
+    keep_statistics: bool
     dropout: bool
     seed: int
     autocast: torch.dtype | None
@@ -94,6 +95,8 @@ class Learner(nn.Module):
         query_statistics: what batch norm normalises query points with at evaluation: the statistics of the query set
             (``"batch"``, transductive) or running statistics collected in meta-training (``"running"``, inductive). Support sets
             and meta-training always use the statistics of the batch.
+        keep_statistics: batch norm uses the running statistics that the model came with, those of pretraining for instance, for
+            support and query, in meta-training and evaluation, and leaves them as they are.
         dropout: whether the inner loop of meta-training calls the model in the mode that it is in (``model.train()``, a
             module's default, drops), or as after ``model.eval()``. Masks of dropout layers, recurrent and attention layers stay
             the same over the steps of a task; what else draws numbers takes them from torch's generator. Query points and
@@ -124,6 +127,7 @@ class Learner(nn.Module):
         first_order_epochs: int = 0,
         batch_norm: PerStepBatchNorm | None = None,
         query_statistics: Literal["batch", "running"] = "batch",
+        keep_statistics: bool = False,
         dropout: bool = True,
         seed: int = 0,
         autocast: torch.dtype | None = None,
@@ -155,6 +159,9 @@ class Learner(nn.Module):
         self.outer_loss: OuterLoss = outer_loss or FinalStep()
         self.first_order_epochs = expect_at_least("first_order_epochs", first_order_epochs, 0)
         self.batch_norm, self.query_statistics = batch_norm, query_statistics
+        self.keep_statistics = keep_statistics
+        if not isinstance(keep_statistics, bool):
+            raise TypeError(f"expected keep_statistics to be True or False, got {describe(keep_statistics)}")
         self.seed = expect_at_least("seed", seed, 0)
         self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
         self._known = set(parameters_of(model))
@@ -173,12 +180,29 @@ class Learner(nn.Module):
             for network in self._networks:
                 network.look()
 
+    def _expect_statistics_to_keep(self) -> None:
+        layers = batch_norm_layers(self.model)
+        if not layers:
+            raise ValueError(
+                f"expected a model with batch-norm layers for keep_statistics=True, got {type(self.model).__name__} without any"
+            )
+        if without := [
+            name for name, layer in layers.items() if layer.running_mean is None or layer.running_var is None
+        ]:
+            raise ValueError(f"expected batch norm {without[0]!r} to have running statistics to keep, got none")
+        if self.query_statistics == "running" or (self.batch_norm and self.batch_norm.has_statistics):
+            raise ValueError(
+                "expected keep_statistics=False where running statistics are collected (per_step_statistics=True), got True"
+            )
+
     def _choose(self) -> None:
         """The engine, and the modes in which it calls the model."""
         dropout, engine = self._asked
+        if self.keep_statistics:
+            self._expect_statistics_to_keep()
         self.dropout = dropout and any(drops(module) for module in self.model.modules())
         collects = self.query_statistics == "running" and bool(batch_norm_layers(self.model))
-        general = self.dropout or collects or self._autocast is not None
+        general = self.dropout or collects or self.keep_statistics or self._autocast is not None
         engine = engine if self._runs_together or engine != "auto" else "task_by_task"
         self.engine = choose_engine(engine, self.model, general=general, dropout=self.dropout)
         self._why = ""
@@ -200,16 +224,18 @@ class Learner(nn.Module):
             )
 
         self._written = written
-        self._support_train = network("batch", "support", training=True, dropout=dropout)
-        self._query_train = network("collect" if collects else "batch", "query", training=True)
-        self._support_eval = network("batch", "support", training=False)
-        self._query_eval = network("running" if collects else "batch", "query", training=False)
+        usual: BatchNormMode = "running" if self.keep_statistics else "batch"
+        self._support_train = network(usual, "support", training=True, dropout=dropout)
+        self._query_train = network("collect" if collects else usual, "query", training=True)
+        self._support_eval = network(usual, "support", training=False)
+        self._query_eval = network("running" if collects else usual, "query", training=False)
         self._networks = (self._support_train, self._query_train, self._support_eval, self._query_eval)
 
     @property
     def is_transductive(self) -> bool:
         """Whether the answer for one query point depends on the other query points, through batch norm."""
-        return self.query_statistics == "batch" and bool(batch_norm_layers(self.model))
+        uses_batch = self.query_statistics == "batch" and not self.keep_statistics
+        return uses_batch and bool(batch_norm_layers(self.model))
 
     @property
     def is_reptile(self) -> bool:
@@ -239,7 +265,7 @@ class Learner(nn.Module):
         turns = [] if self.direction is None else list(getattr(self.direction, "parts", [self.direction]))
         parts["direction"] = [_facts(part) for part in turns]
         parts["loss"] = getattr(self.loss, "__qualname__", None) or _facts(self.loss)
-        for name in ("first_order_epochs", "query_statistics", "dropout", "seed"):
+        for name in ("first_order_epochs", "query_statistics", "keep_statistics", "dropout", "seed"):
             parts[name] = getattr(self, name)
         parts["autocast"] = str(self._autocast)
         return parts
