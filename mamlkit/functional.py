@@ -8,6 +8,7 @@ switched around the call and put back whatever happens. Hooks, closures and attr
 from __future__ import annotations
 
 import contextlib
+import inspect
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
@@ -18,6 +19,8 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from mamlkit.trees import Tree, called_with, first, leaves, mapped
 
 __all__ = [
     "BatchNormMode",
@@ -141,8 +144,8 @@ class FunctionalModel:
                     met.add(id(buffer))
                     self._buffers.append((f"{path}.{name}" if path else name, module, name))
 
-    def __call__(self, parameters: Parameters, x: Tensor, *, twice: bool = False) -> Tensor:
-        """Outputs for ``x`` ``(points, *input)``; tensors that ``parameters`` does not name are the model's own.
+    def __call__(self, parameters: Parameters, x: Tree, *, twice: bool = False) -> Tree:
+        """Outputs for ``x`` ``(points, *input)``, see ``mamlkit.trees``; tensors without a name here are the model's own.
 
         ``twice``: second derivatives will be taken, which fused attention does not have.
         """
@@ -155,7 +158,7 @@ class FunctionalModel:
             if self._attends:
                 stack.enter_context(_plain_attention(twice))
             if self.autocast is not None:  # a cache would cut the graph
-                stack.enter_context(torch.autocast(x.device.type, self.autocast, cache_enabled=False))
+                stack.enter_context(torch.autocast(first(x).device.type, self.autocast, cache_enabled=False))
             if self._strange and self._watched != self._strange and not torch.compiler.is_compiling():
                 watch = stack.enter_context(_Watch(self.model, parameters))
                 tensors |= watch.copies(parameters)
@@ -170,23 +173,42 @@ class FunctionalModel:
                     self.written[path] = tensors[path].detach()
         if self.autocast is None:
             return outputs
-        return outputs.to(x.dtype if x.is_floating_point() else next(iter(parameters.values())).dtype)
+        wide = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), next(iter(parameters.values()))).dtype
+        return mapped(lambda value: value.to(wide) if value.is_floating_point() else value, outputs)
 
-    def _outputs(self, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+    def _outputs(self, tensors: dict[str, Tensor], x: Tree) -> Tree:
         before = [(module, name, getattr(module, name)) for module, name, _ in self._switches]
         try:
             for module, name, value in self._switches:
                 setattr(module, name, value)
-            return functional_call(self.model, tensors, (x,))
+            return functional_call(self.model, tensors, *called_with(x))
         except RuntimeError as error:
-            if x.is_floating_point() or x.is_complex() or "type" not in str(error):
+            if not isinstance(x, Tensor) or x.is_floating_point() or x.is_complex() or "type" not in str(error):
                 raise
             raise TypeError(
                 f"expected floating-point {self.name} inputs, got {x.dtype}; convert them with .float()"
             ) from error
+        except TypeError as error:
+            _explain_call(self.model, x, error)
+            raise
         finally:
             for module, name, value in reversed(before):
                 setattr(module, name, value)
+
+
+def _explain_call(model: nn.Module, x: Tree, error: TypeError) -> None:
+    """Say so where it is that ``forward`` does not take several inputs like these."""
+    if isinstance(x, Tensor):
+        return
+    signature, (by_place, by_name) = inspect.signature(model.forward), called_with(x)
+    try:
+        signature.bind(*by_place, **by_name)
+    except TypeError:
+        given = ", ".join(by_name) or f"a tuple of {len(by_place)}"
+        raise TypeError(
+            f"expected inputs by position in a tuple or by name in a dict, as {type(model).__name__}.forward{signature} takes "
+            f"them, got {given}"
+        ) from error
 
 
 class Replay:
@@ -321,9 +343,9 @@ class _Watch(TorchDispatchMode):
 
     def lost(self, outputs: object) -> dict[str, list[Tensor]]:
         """Copies that were read and are not in the graph of the outputs, each with a list of gradients that come all the same."""
-        if not isinstance(outputs, Tensor) or outputs.grad_fn is None:
+        graph, waiting = set(), [value.grad_fn for value in leaves(outputs) if value.grad_fn is not None]
+        if not waiting:
             return {}
-        graph, waiting = set(), [outputs.grad_fn]
         while waiting:
             node = waiting.pop()
             if node not in graph:

@@ -36,11 +36,12 @@ from mamlkit.directions import Direction, Memory, in_turn
 from mamlkit.functional import FunctionalModel, Parameters, fixed_randomness, parameters_of
 from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
 from mamlkit.tasks import stream_seed
+from mamlkit.trees import Several, Tree, first
 
 __all__ = ["Forward", "InnerLoop", "Loss", "Objective", "Order", "Turn", "adapt", "descend", "inner_step", "moved"]
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> scalar, the mean over the points
-Forward = Callable[[Parameters, Tensor, int], Tensor]  # (parameters, inputs, inner step from 0) -> outputs
+Loss = Callable[[Tree, Tree], Tensor]  # (outputs, targets) -> scalar, the mean over the points
+Forward = Callable[[Parameters, Tree, int], Tree]  # (parameters, inputs, inner step from 0) -> outputs
 Objective = Callable[[Parameters, int], Tensor]  # (parameters, inner step from 0) -> scalar
 Turn = Callable[[Parameters, Parameters, Memory, int], tuple[Parameters, Memory]]  # what ``Direction.forward`` is
 Order = Literal[0, 1, 2]
@@ -72,9 +73,7 @@ class InnerLoop:
     collects_every_step: bool = False
     direction: Direction | None = None
 
-    def trajectory(
-        self, parameters: Parameters, support_x: Tensor, support_y: Tensor, task: int = 0
-    ) -> list[Parameters]:
+    def trajectory(self, parameters: Parameters, support_x: Tree, support_y: Tree, task: int = 0) -> list[Parameters]:
         """Adapt one task: parameters after 0, 1, ..., K steps.
 
         Args:
@@ -86,17 +85,17 @@ class InnerLoop:
         objective = self.support_loss(support_x, support_y, task)
         return descend(objective, parameters, self.step_sizes, self.steps, self.order, self.direction)
 
-    def support_loss(self, support_x: Tensor, support_y: Tensor, task: int = 0) -> Objective:
+    def support_loss(self, support_x: Tree, support_y: Tree, task: int = 0) -> Objective:
         """What the inner loop of one task goes down on; arguments as in ``trajectory``."""
         seed = None if self.dropout_seed is None else stream_seed(self.dropout_seed, task)
 
         def objective(current: Parameters, step: int) -> Tensor:
-            with fixed_randomness(seed, support_x.device):
+            with fixed_randomness(seed, first(support_x).device):
                 return self.loss(self.support_forward(current, support_x, step), support_y)  # ()
 
         return objective
 
-    def answers(self, parameters: Parameters, x: Tensor, step: int) -> Tensor:
+    def answers(self, parameters: Parameters, x: Tree, step: int) -> Tree:
         """Outputs for query inputs with parameters that ``step`` inner steps made; the pass belongs to the last of these."""
         return self.query_forward(parameters, x, max(step - 1, 0))
 
@@ -206,8 +205,8 @@ def moved(value: Tensor, rate: Tensor | float, gradient: Tensor) -> Tensor:
 
 def adapt(
     model: nn.Module,
-    support_x: Float[Tensor, "support *input"],
-    support_y: Shaped[Tensor, "support *output"],
+    support_x: Float[Tensor, "support *input"] | Several,
+    support_y: Shaped[Tensor, "support *output"] | Several,
     *,
     loss: Loss,
     steps: int,
@@ -220,7 +219,7 @@ def adapt(
 
     Args:
         model: any module; it is not changed.
-        support_x: ``(support, *input)``, floating point.
+        support_x: ``(support, *input)``, floating point; or a tuple or dict of tensors, see ``mamlkit.trees``.
         support_y: ``(support, *output)``, or class numbers ``(support,)``.
         loss: of outputs and targets, averaged over points, for instance ``torch.nn.functional.mse_loss``.
         steps: K, at least 1.

@@ -53,6 +53,7 @@ from mamlkit.outer_loss import FinalStep, OuterLoss
 from mamlkit.reptile import displacement
 from mamlkit.step_sizes import Adapted, FixedStepSize, Rates, StepSizes, which
 from mamlkit.tasks import TaskBatch, stream_seed
+from mamlkit.trees import Several, Tree, each, joined
 
 __all__ = ["Learner", "Switches"]
 
@@ -296,7 +297,7 @@ class Learner(nn.Module):
         ):
             return loss
 
-        def watched(outputs: Tensor, targets: Tensor) -> Tensor:
+        def watched(outputs: Tree, targets: Tree) -> Tensor:
             if self._seen[0] is self.loss or torch.compiler.is_compiling():
                 return loss(outputs, targets)
             with WatchedLoss(self.model, self.initialisation()):
@@ -431,14 +432,14 @@ class Learner(nn.Module):
 
     def adapt(
         self,
-        support_x: Float[Tensor, "support *input"],
-        support_y: Shaped[Tensor, "support *output"],
+        support_x: Float[Tensor, "support *input"] | Several,
+        support_y: Shaped[Tensor, "support *output"] | Several,
         steps: int | None = None,
     ) -> list[Parameters]:
         """Adapt to one new task, keeping no gradients: the parameters after 0, 1, ..., steps steps.
 
         Args:
-            support_x: ``(support, *input)``.
+            support_x: ``(support, *input)``; or a tuple or dict of tensors, see ``mamlkit.trees``.
             support_y: ``(support, *output)``, or class numbers ``(support,)``.
             steps: K in training when not given.
         """
@@ -454,7 +455,7 @@ class Learner(nn.Module):
         self._expect_gradients_found()
         return path
 
-    def query_outputs(self, tasks: TaskBatch, steps: int | None = None) -> Tensor:
+    def query_outputs(self, tasks: TaskBatch, steps: int | None = None) -> Tree:
         """Outputs for the query points of many tasks, before adaptation and after each step; no gradient is kept.
 
         Args:
@@ -462,17 +463,17 @@ class Learner(nn.Module):
             steps: K in training when not given.
 
         Returns:
-            ``(steps + 1, tasks, query, *output)``.
+            ``(steps + 1, tasks, query, *output)``, or a tuple or dict of such where the model gives one.
         """
         inner = self.inner_loop(steps=steps)
 
-        def answers() -> Tensor:
+        def answers() -> Tree:
             outputs = []
             with torch.no_grad():
                 for group in self.engine.groups(inner, self.initialisation(), tasks, 0):
                     path = enumerate(group.adapt())
-                    outputs.append(torch.stack([group.query_outputs(here, step) for step, here in path]))
-            return torch.cat(outputs, 1)
+                    outputs.append(joined(torch.stack, [group.query_outputs(here, step) for step, here in path]))
+            return joined(lambda groups: torch.cat(groups, 1), outputs)
 
         try:
             found = self._generally(answers)
@@ -482,12 +483,12 @@ class Learner(nn.Module):
         self._expect_gradients_found()
         return found
 
-    def task_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def task_losses(self, outputs: Tree, targets: Tree) -> Tensor:
         """The loss of each task ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
         try:
             return self._generally(lambda: self.engine.task_losses(self.loss)(outputs, targets))
         except (IndexError, RuntimeError):
-            self._expect_classes(outputs[0], targets)
+            self._expect_classes(next(each(outputs)), targets)
             raise
 
     def expect_tasks(self, tasks: TaskBatch) -> TaskBatch:
@@ -505,22 +506,24 @@ class Learner(nn.Module):
     def _explain(self, tasks: TaskBatch) -> None:
         """After a failure, say in one line what torch says in many. (On a GPU labels out of range end the process.)"""
         if self._takes_classes():
-            self._expect_classes(self.predict(tasks.query_x[0]), tasks.support_y, tasks.query_y)
+            self._expect_classes(self.predict(next(each(tasks.query_x))), tasks.support_y, tasks.query_y)
 
     def _takes_classes(self) -> bool:
         return self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss)
 
-    def _expect_classes(self, outputs: Tensor, *targets: Tensor) -> None:
+    def _expect_classes(self, outputs: Tree, *targets: Tree) -> None:
         """Class numbers that fit outputs ``(points, classes, ...)``, where the loss takes such."""
+        if not all(isinstance(value, Tensor) for value in (outputs, *targets)):
+            return
         if self._takes_classes() and outputs.ndim > 1:
             for labels in targets:
                 if not labels.is_floating_point() and labels.device.type == "cpu":
                     expect_classes(labels, outputs.shape[1])
 
     def predict(
-        self, x: Float[Tensor, "points *input"], parameters: Parameters | None = None, step: int | None = None
-    ) -> Shaped[Tensor, "points *output"]:
-        """Outputs for query inputs ``(points, *input)`` with adapted parameters.
+        self, x: Float[Tensor, "points *input"] | Several, parameters: Parameters | None = None, step: int | None = None
+    ) -> Tree:
+        """Outputs ``(points, *output)`` for query inputs ``(points, *input)`` with adapted parameters.
 
         Args:
             x: the inputs.
@@ -535,7 +538,7 @@ class Learner(nn.Module):
         return self._forward(self._query_eval, judges=True)(start, x, max(step - 1, 0))
 
     def _forward(self, network: FunctionalModel, *, judges: bool = False, twice: bool = False) -> Forward:
-        def forward(parameters: Parameters, x: Tensor, step: int) -> Tensor:
+        def forward(parameters: Parameters, x: Tree, step: int) -> Tree:
             if self.batch_norm is None:
                 return network(parameters, x, twice=twice)
             rows = self.batch_norm.weights(step) | (self.batch_norm.statistics(step) if judges else {})
@@ -554,7 +557,7 @@ def _made(step_sizes: object, adapted: dict[str, Tensor]) -> StepSizes:
     if not isinstance(step_sizes, (StepSizes, type)) and callable(step_sizes):
         step_sizes = step_sizes(adapted)
     if not isinstance(step_sizes, StepSizes):
-        raise TypeError(f"expected step_sizes to be a StepSizes or to make one, got {describe(step_sizes)}")
+        raise TypeError(f"expected step_sizes to be a StepSizes, got {describe(step_sizes)}")
     return step_sizes
 
 

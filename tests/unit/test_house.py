@@ -13,7 +13,7 @@ from mamlkit._moved import MOVED
 
 PACKAGE = Path(mamlkit.__file__).parent
 CORE = (
-    "arguments", "functional", "tasks", "step_sizes", "directions", "inner_loop", "outer_loss", "batch_norm", "models",
+    "trees", "arguments", "functional", "tasks", "step_sizes", "directions", "inner_loop", "outer_loss", "batch_norm", "models",
     "task_groups", "meta_gradient", "reptile", "learners", "algorithms", "evaluation",
 )  # fmt: skip
 ON_TOP = ("plots", "widgets", "checking", "recipes", "bench")
