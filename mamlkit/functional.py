@@ -10,27 +10,24 @@ from __future__ import annotations
 import contextlib
 import inspect
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from mamlkit.randomness import Replay
 from mamlkit.trees import Tree, called_with, first, leaves, mapped
+from mamlkit.watches import Watch
 
 __all__ = [
     "BatchNormMode",
     "FunctionalModel",
     "Parameters",
-    "Replay",
-    "WatchedLoss",
     "batch_norm_layers",
     "drops",
-    "fixed_randomness",
     "is_strange",
     "keep_writes",
     "key_of",
@@ -160,7 +157,7 @@ class FunctionalModel:
             if self.autocast is not None:  # a cache would cut the graph
                 stack.enter_context(torch.autocast(first(x).device.type, self.autocast, cache_enabled=False))
             if self._strange and self._watched != self._strange and not torch.compiler.is_compiling():
-                watch = stack.enter_context(_Watch(self.model, parameters))
+                watch = stack.enter_context(Watch(self.model, parameters))
                 tensors |= watch.copies(parameters)
                 self._watched = self._strange
                 outputs = self._outputs(tensors, x)
@@ -209,36 +206,6 @@ def _explain_call(model: nn.Module, x: Tree, error: TypeError) -> None:
             f"expected inputs by position in a tuple or by name in a dict, as {type(model).__name__}.forward{signature} takes "
             f"them, got {given}"
         ) from error
-
-
-class Replay:
-    """The state of the generators of random numbers as it is now, to compute something a second time.
-
-    Inside ``with replay:`` the same numbers are drawn again, and buffers that a model writes are left alone.
-    """
-
-    running = False
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.states = device, _random_states(device)
-
-    def __enter__(self) -> None:
-        self.after, Replay.running = _random_states(self.device), True
-        _set_random_states(self.device, self.states)
-
-    def __exit__(self, *exception: object) -> None:
-        Replay.running = False
-        _set_random_states(self.device, self.after)
-
-
-def _random_states(device: torch.device) -> list[Tensor]:
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-
-def _set_random_states(device: torch.device, states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state(states[1], device)
 
 
 def is_strange(module: nn.Module) -> bool:
@@ -318,113 +285,3 @@ def _plain_attention(twice: bool) -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(shortcut)
-
-
-class _Watch(TorchDispatchMode):
-    """See to it that a model reads the parameters it is given, and not its own where they cannot be swapped."""
-
-    _SHAPES_ONLY = ("empty", "zeros", "ones", "full", "rand", "randn", "new_")
-
-    def __init__(self, model: nn.Module, parameters: Parameters) -> None:
-        super().__init__()
-        places = ((_place(value), name) for name, value in model.named_parameters() if name in parameters)
-        self._own = {place: name for place, name in places if place is not None}
-        self._pack = _saving_hook()
-
-    def copies(self, parameters: Parameters) -> dict[str, Tensor]:
-        """The parameters at other places in memory, so that the model's own are met only where they should not be."""
-        own: dict[object, str]
-        self._own, own = {}, self._own
-        self._copies = {name: parameters[name].clone() for name in own.values()}
-        self._own = own
-        self._read: set[str] = set()
-        self._names = {_place(copy): name for name, copy in self._copies.items()}
-        return self._copies
-
-    def lost(self, outputs: object) -> dict[str, list[Tensor]]:
-        """Copies that were read and are not in the graph of the outputs, each with a list of gradients that come all the same."""
-        graph, waiting = set(), [value.grad_fn for value in leaves(outputs) if value.grad_fn is not None]
-        if not waiting:
-            return {}
-        while waiting:
-            node = waiting.pop()
-            if node not in graph:
-                graph.add(node)
-                waiting += [following for following, _ in node.next_functions if following is not None]
-        lost: dict[str, list[Tensor]] = {}
-        for name in sorted(self._read):
-            copy = self._copies[name]
-            if copy.requires_grad and copy.grad_fn not in graph:
-                copy.register_hook(lost.setdefault(name, []).append)
-        return lost
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Look at every tensor that an operation reads."""
-        kwargs = kwargs or {}
-        if self._own and not func._schema.name.split("::")[-1].startswith(self._SHAPES_ONLY):
-            for value in tree_leaves((args, kwargs)):
-                if not isinstance(value, Tensor):
-                    continue
-                place = _place(value)
-                if place is not None and place in self._names:
-                    self._read.add(self._names[place])
-                if name := self._own.get(place):
-                    raise ValueError(
-                        f"expected a model that looks its parameters up in its modules, got {name!r} read from elsewhere: "
-                        "a list, dict, partial or closure that holds the tensor itself"
-                    )
-            pack = _saving_hook()
-            if pack is not self._pack and getattr(pack, "__module__", "") == "torch.utils.checkpoint":
-                raise ValueError(
-                    "expected a model without torch.utils.checkpoint, got one that would be called again on the way back with "
-                    "other parameters; engine='recomputed' saves memory instead"
-                )
-        return func(*args, **kwargs)
-
-
-class WatchedLoss(TorchDispatchMode):
-    """See to it that a loss reads outputs and targets, and not parameters of the model: those that are not adapted, out there."""
-
-    def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
-        super().__init__()
-        own = dict(model.named_parameters())
-        self._own = {_place(own[name]): name for name in names if name in own}
-        self._own.pop(None, None)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Look at every tensor that an operation reads."""
-        kwargs = kwargs or {}
-        for value in tree_leaves((args, kwargs)):
-            if isinstance(value, Tensor) and (name := self._own.get(_place(value))):
-                raise ValueError(
-                    f"expected a loss of outputs and targets, got one that reads {name!r} of the model, which is not the adapted "
-                    "one there: have forward return or keep what the loss needs"
-                )
-        return func(*args, **kwargs)
-
-
-def _place(tensor: Tensor) -> object:
-    try:
-        return tensor.untyped_storage()._cdata, tensor.storage_offset()
-    except (NotImplementedError, RuntimeError):  # no storage: sparse, or a subclass of its own
-        return None
-
-
-def _saving_hook() -> object:
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    return hooks[0] if hooks else None
-
-
-@contextlib.contextmanager
-def fixed_randomness(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Draw from this seed inside, leave the global generators as they were; ``None`` changes nothing."""
-    if seed is None:
-        yield
-        return
-    on_gpu = device.type == "cuda"
-    with torch.random.fork_rng([device] if on_gpu else []):
-        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would seed every other device as well
-        if on_gpu:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield

@@ -33,7 +33,8 @@ from mamlkit.arguments import (
     expect_points,
 )
 from mamlkit.directions import Direction, Memory, in_turn
-from mamlkit.functional import FunctionalModel, Parameters, fixed_randomness, parameters_of
+from mamlkit.functional import FunctionalModel, Parameters, parameters_of
+from mamlkit.randomness import fixed_randomness
 from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
 from mamlkit.tasks import stream_seed
 from mamlkit.trees import Several, Tree, first

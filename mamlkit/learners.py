@@ -40,7 +40,6 @@ from mamlkit.functional import (
     BatchNormMode,
     FunctionalModel,
     Parameters,
-    WatchedLoss,
     batch_norm_layers,
     drops,
     keep_writes,
@@ -54,6 +53,7 @@ from mamlkit.reptile import displacement
 from mamlkit.step_sizes import Adapted, FixedStepSize, Rates, StepSizes, which
 from mamlkit.tasks import TaskBatch, stream_seed
 from mamlkit.trees import Several, Tree, each, joined
+from mamlkit.watches import WatchedLoss
 
 __all__ = ["Learner", "Switches"]
 
