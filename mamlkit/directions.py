@@ -86,8 +86,8 @@ class Momentum(Direction):
 class WeightDecay(Direction):
     """Towards zero as well: d_k = g_k + lambda theta^(k).
 
-    First in turn it is the gradient of a penalty, lambda/2 |theta|^2; last in turn it is weight decay apart from the gradient
-    (Loshchilov and Hutter, 2019, arXiv:1711.05101, algorithms 1 and 2). The step size multiplies both.
+    First in turn it is the gradient of a penalty, half of lambda times the squared norm; last in turn it is weight decay apart
+    from the gradient (Loshchilov and Hutter, 2019, arXiv:1711.05101, algorithms 1 and 2). The step size multiplies both.
 
     Args:
         rate: lambda, finite and at least 0.
@@ -112,7 +112,7 @@ class WeightDecay(Direction):
 
 
 class ClipNorm(Direction):
-    """No longer than a norm, over everything that a task adapts: d_k = min(1, c / |g_k|) g_k.
+    """No longer than a norm, over everything that a task adapts: d_k = min(1, c / norm(g_k)) g_k.
 
     (Pascanu et al., 2013, arXiv:1211.5063, algorithm 1.) The derivative goes through the norm where it is clipped.
 

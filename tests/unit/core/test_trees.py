@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -104,7 +105,9 @@ class Mixture:
     spread: torch.Tensor
 
 
-torch.export.register_dataclass(Mixture)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # torch 2.6 calls something of its own that it has deprecated
+    torch.export.register_dataclass(Mixture)
 
 
 class Gaussian(nn.Module):
