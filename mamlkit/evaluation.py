@@ -16,6 +16,7 @@ from mamlkit.arguments import describe, expect_at_least
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
 from mamlkit.tasks import TaskBatch
+from mamlkit.trees import Tree, each, joined
 
 __all__ = ["Evaluation", "Interval", "evaluate", "evaluate_ensemble", "interval"]
 
@@ -39,8 +40,8 @@ class Evaluation:
     Attributes:
         losses: ``(steps + 1, tasks)``.
         accuracies: ``(steps + 1, tasks)`` as fractions, or ``None`` where targets are not classes: where outputs are not
-            ``(points, classes, ...)`` with class numbers ``(points, ...)``. Ignored labels are left out; NaN for a task
-            without any other.
+            ``(points, classes, ...)`` with class numbers ``(points, ...)``, or come in a tuple or dict. Ignored labels are left
+            out; NaN for a task without any other.
         scores: ``(steps + 1, tasks)`` of the ``metric`` that was given, else ``None``.
     """
 
@@ -129,7 +130,8 @@ def evaluate(
         steps: inner steps; those of training when not given. Beyond those, learned step sizes and per-step batch norm go on with
             what they have for the last step of training.
         chunk: how many tasks are held in memory at a time.
-        metric: of the outputs ``(query, *output)`` and targets of a task, one number; see ``Evaluation.score``.
+        metric: of the outputs ``(query, *output)`` and targets of a task, one number; see ``Evaluation.score``. Outputs in a
+            tuple or dict have no accuracy of their own: give it here.
 
     Raises:
         TypeError, ValueError: if the tensors of the batch do not fit each other.
@@ -171,11 +173,14 @@ def evaluate_ensemble(
     for first in range(0, tasks.num_tasks, chunk):
         part = tasks.select(slice(first, first + chunk))
         outputs = [learner.query_outputs(part, steps) for learner in learners]
-        mean = torch.stack(outputs).mean(0) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
-        losses.append(torch.stack([learners[0].task_losses(values, part.query_y) for values in mean]))
+        mean = joined(_mean, outputs) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
+        losses.append(torch.stack([learners[0].task_losses(values, part.query_y) for values in each(mean)]))
         accuracies.append(_accuracies(learners[0].loss, mean, part.query_y))
         if metric is not None:
-            rows = [[_score(metric, *pair) for pair in zip(values, part.query_y, strict=True)] for values in mean]
+            rows = [
+                [_score(metric, *pair) for pair in zip(each(values), each(part.query_y), strict=True)]
+                for values in each(mean)
+            ]
             scores.append(torch.tensor(rows, dtype=torch.float64))  # (steps + 1, chunk)
     known = [values for values in accuracies if values is not None]
     return Evaluation(
@@ -185,8 +190,14 @@ def evaluate_ensemble(
     )
 
 
-def _accuracies(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor | None:
+def _mean(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean(0)
+
+
+def _accuracies(loss: Loss, outputs: Tree, targets: Tree) -> Tensor | None:
     """Of outputs ``(steps + 1, tasks, query, classes, ...)`` ``(steps + 1, tasks)``; ``None`` where targets are not classes."""
+    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
+        return None
     shape, given = tuple(outputs.shape[2:]), tuple(targets.shape[1:])
     if targets.is_floating_point() or targets.is_complex() or len(shape) < 2 or given != shape[:1] + shape[2:]:
         return None
@@ -203,7 +214,7 @@ def _accuracies(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor | None:
     return right.flatten(2).sum(2, dtype=torch.float64) / counts.flatten(1).sum(1)  # 0 / 0 is NaN
 
 
-def _score(metric: Loss, outputs: Tensor, targets: Tensor) -> float:
+def _score(metric: Loss, outputs: Tree, targets: Tree) -> float:
     value = metric(outputs, targets)
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()  # type: ignore[assignment]

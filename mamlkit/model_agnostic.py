@@ -20,10 +20,11 @@ from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
 from mamlkit.step_sizes import LearnedStepSizes
 from mamlkit.tasks import TaskBatch
+from mamlkit.trees import Several, Tree
 
 __all__ = ["ModelAgnosticMetaLearning", "evaluate_maml", "train_maml"]
 
-Batch = Tensor | Sequence[Tensor]
+Batch = Tensor | Sequence[Tree] | Mapping[str, Tree]
 
 
 class ModelAgnosticMetaLearning:
@@ -88,7 +89,8 @@ class ModelAgnosticMetaLearning:
         """One step of the outer loop on a meta-batch.
 
         Annealed parts of MAML++ count in epochs: ``train_maml`` moves them on; with a loop of your own set
-        ``system.learner.epoch``. Each argument is a tensor with a leading task axis or a list with one tensor a task.
+        ``system.learner.epoch``. Each argument is a tensor with a leading task axis or a list with one tensor a task. Where a
+        model has several inputs, it is a dict of such tensors, or a list with a tuple or dict a task: see ``mamlkit.trees``.
 
         Args:
             support_data: ``(tasks, support, *input)``, floating point.
@@ -127,7 +129,7 @@ class ModelAgnosticMetaLearning:
         return value
 
     def inner_update(
-        self, support: Float[Tensor, "support *input"], labels: Shaped[Tensor, "support *output"]
+        self, support: Float[Tensor, "support *input"] | Several, labels: Shaped[Tensor, "support *output"] | Several
     ) -> Parameters:
         """The parameters adapted to one task, by name, with the step sizes as learned.
 
@@ -137,10 +139,8 @@ class ModelAgnosticMetaLearning:
         """
         return self.learner.adapt(support, labels)[-1]
 
-    def forward_with_weights(
-        self, x: Float[Tensor, "points *input"], weights: Parameters
-    ) -> Shaped[Tensor, "points *output"]:
-        """The outputs of the model for ``x`` ``(points, *input)`` when it has these parameters."""
+    def forward_with_weights(self, x: Float[Tensor, "points *input"] | Several, weights: Parameters) -> Tree:
+        """The outputs ``(points, *output)`` of the model for ``x`` ``(points, *input)`` when it has these parameters."""
         return self.learner.predict(x, weights)
 
 

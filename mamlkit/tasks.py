@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from mamlkit.arguments import expect_at_least
+from mamlkit.trees import Tree, first, mapped
 
 __all__ = ["TaskBatch", "TaskDistribution", "TaskStream", "prefetched", "stream_seed"]
 
@@ -26,25 +26,32 @@ class TaskBatch(NamedTuple):
         support_y: their targets, ``(tasks, support)`` class numbers or ``(tasks, support, *output)`` values.
         query_x: inputs to be judged on, ``(tasks, query, *input)``.
         query_y: their targets, as ``support_y``.
+
+    Where a model has several inputs or targets, these are tuples or dicts of such tensors: see ``mamlkit.trees``.
     """
 
-    support_x: Tensor
-    support_y: Tensor
-    query_x: Tensor
-    query_y: Tensor
+    support_x: Tree
+    support_y: Tree
+    query_x: Tree
+    query_y: Tree
 
     @property
     def num_tasks(self) -> int:
         """How many tasks the batch holds (``len()`` of a named tuple counts its fields)."""
-        return self.support_x.shape[0]
+        return first(self.support_x).shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return first(self.query_x).device
 
     def select(self, tasks: slice) -> TaskBatch:
         """A batch of only these tasks."""
-        return TaskBatch(*(tensor[tasks] for tensor in self))
+        return TaskBatch(*(mapped(lambda tensor: tensor[tasks], part) for part in self))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TaskBatch:
         """The same batch on another device."""
-        return TaskBatch(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
+        return TaskBatch(*(mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking), part) for part in self))
 
 
 @runtime_checkable
