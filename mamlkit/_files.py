@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-__all__ = ["PREFIX", "remove_stale", "write_atomically", "write_tensors"]
+__all__ = ["PREFIX", "append", "remove_stale", "write_atomically", "write_tensors"]
 
 PREFIX = ".mamlkit-"  # of files that are being written
 
@@ -26,6 +26,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         _replace(Path(name), path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def append(path: Path, text: str) -> None:
+    """Add lines to a file; a kill leaves it with all of them, or the last without its end."""
+    with open(path, "ab") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:

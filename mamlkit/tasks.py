@@ -49,7 +49,11 @@ class TaskBatch(NamedTuple):
 
 @runtime_checkable
 class TaskDistribution(Protocol):
-    """Anything that draws tasks: sinusoids, characters, the reader's own images."""
+    """Anything that draws tasks: sinusoids, characters, the reader's own images.
+
+    Where it also has ``fingerprint()``, a text that is another one for other data, ``fit`` notices data that has changed since
+    a run began.
+    """
 
     def sample(self, num_tasks: int, generator: torch.Generator) -> TaskBatch:
         """Draw ``num_tasks`` tasks; the generator alone decides which."""
