@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ __all__ = [
     "expect_points",
     "expect_rate",
     "expect_same_tasks",
-    "stack_tasks",
+    "tensors_of_tasks",
 ]
 
 
@@ -268,16 +268,20 @@ def _shape_of(value: object) -> str:
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else describe(value)
 
 
-def stack_tasks(name: str, value: Tensor | Sequence[Tensor]) -> Tensor:
-    """A tensor with a leading task axis, from such a tensor or from a list with one tensor a task."""
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, (list, tuple)) and value and all(isinstance(item, Tensor) for item in value):
-        shapes = {tuple(item.shape) for item in value}
-        if len(shapes) > 1:
-            raise ValueError(f"expected {name} of one shape for every task, got {', '.join(map(str, sorted(shapes)))}")
-        return torch.stack(list(value))  # (tasks, points, ...)
-    raise TypeError(f"expected {name} to be a tensor or a list of tensors, one a task, got {describe(value)}")
+def tensors_of_tasks(parts: Mapping[str, Tensor | Sequence[Tensor]]) -> list[Tensor] | list[list[Tensor]]:
+    """The parts of some tasks: tensors with a leading task axis, or lists with one tensor a task where tasks differ in shape."""
+    for name, value in parts.items():
+        given = isinstance(value, (list, tuple)) and value and all(isinstance(item, Tensor) for item in value)
+        if not (isinstance(value, Tensor) or given):
+            raise TypeError(f"expected {name} to be a tensor or a list of tensors, one a task, got {describe(value)}")
+    if all(isinstance(value, Tensor) or len({item.shape for item in value}) == 1 for value in parts.values()):
+        return [value if isinstance(value, Tensor) else torch.stack(list(value)) for value in parts.values()]
+    lists = [list(value) if not isinstance(value, Tensor) or value.ndim else [] for value in parts.values()]
+    if len(set(map(len, lists))) > 1:
+        raise ValueError(
+            f"expected the same number of tasks in {', '.join(parts)}, got {', '.join(str(len(part)) for part in lists)}"
+        )
+    return lists
 
 
 def describe(value: object) -> str:

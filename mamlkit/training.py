@@ -56,7 +56,7 @@ from mamlkit.optimisers import (
     settings_of,
     stretch,
 )
-from mamlkit.tasks import TaskBatch, TaskDistribution, TaskStream
+from mamlkit.tasks import TaskBatch, TaskDistribution, TaskList, TaskStream
 
 __all__ = ["History", "TrainingDiverged", "TrainingOptions", "fit", "load_learner"]
 
@@ -207,7 +207,13 @@ def fit(
 
 
 def _train(
-    run: _Run, stream: TaskStream, held_out: TaskBatch | None, processes: Processes, *, resume: bool, progress: bool
+    run: _Run,
+    stream: TaskStream,
+    held_out: TaskBatch | TaskList | None,
+    processes: Processes,
+    *,
+    resume: bool,
+    progress: bool,
 ) -> History:
     options = run.options
     if resume:
@@ -284,7 +290,7 @@ class _Run:
         self.schedule = schedule
         self.history = History()
 
-    def outer_step(self, tasks: TaskBatch, processes: Processes) -> float:
+    def outer_step(self, tasks: TaskBatch | TaskList, processes: Processes) -> float:
         """One meta-gradient and one step of the optimiser; the meta-loss before it."""
         self.learner.epoch = self.history.step // self.options.steps_per_epoch
         self.optimiser.zero_grad(set_to_none=True)
@@ -304,7 +310,7 @@ class _Run:
             self.schedule.step()
         return value
 
-    def after_step(self, loss: float, held_out: TaskBatch | None) -> None:
+    def after_step(self, loss: float, held_out: TaskBatch | TaskList | None) -> None:
         """Count, log, validate, save."""
         history, options = self.history, self.options
         history.step += 1
@@ -377,7 +383,7 @@ class _Run:
                 raise ValueError(f"expected the run's own {name}={recorded.get(name)}, got {value}")
         return self.options.epochs > recorded["epochs"]
 
-    def _validate(self, held_out: TaskBatch, row: dict[str, Any]) -> None:
+    def _validate(self, held_out: TaskBatch | TaskList, row: dict[str, Any]) -> None:
         given: dict[str, Any] = {} if self.metric is None else {"metric": self.metric}
         result = evaluate(self.learner, held_out.to(self.device), **given)
         row["validation_loss"] = score = result.loss().mean
