@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -207,11 +208,14 @@ def checked_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, 
             if given != shape[:1] + shape[2:]:
                 raise ValueError(f"expected one class number an output of shape {shape}, got targets of shape {given}")
         column = shape == (*given, 1) or given == (*shape, 1)
-        if column and max(shape) > 1 and not torch.compiler.is_compiling():
-            with _NoBroadcasting(outputs, targets):
+        watch = column and max(shape) > 1 and not torch.compiler.is_compiling()
+        try:
+            with _NoBroadcasting(outputs, targets) if watch else contextlib.nullcontext():
                 value = loss(outputs, targets)
-        else:
-            value = loss(outputs, targets)
+        except (IndexError, RuntimeError) as error:
+            if "out of bounds" in str(error) or "out of range" in str(error):
+                explain_labels(loss, outputs, targets)
+            raise
         if not isinstance(value, Tensor) or value.shape != ():
             raise ValueError(f"expected loss to give one number, the mean over points, got {_shape_of(value)}")
         return value
@@ -251,11 +255,24 @@ def _shape(value: object) -> object:
     return value.shape if isinstance(value, Tensor) else None
 
 
-def expect_classes(targets: Tensor, classes: int) -> None:
-    """Class numbers from 0 to ``classes - 1``."""
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= classes:
-        raise ValueError(f"expected class numbers from 0 to {classes - 1}, as many as outputs, got {low} to {high}")
+def expect_classes(targets: Tensor, classes: int, ignored: int = -100) -> None:
+    """Class numbers from 0 to ``classes - 1``, or the one that is ignored."""
+    odd = targets[(targets != ignored) & ((targets < 0) | (targets >= classes))]
+    if len(odd):
+        found = ", ".join(map(str, odd.unique().tolist()[:3]))
+        raise ValueError(f"expected class numbers from 0 to {classes - 1}, as many as outputs, got {found}")
+
+
+def explain_labels(loss: object, outputs: Tensor, targets: Tensor) -> None:
+    """After a failure, say in one line which labels no output stands for, where that can be seen."""
+    whole = not (targets.is_floating_point() or targets.is_complex())
+    if (
+        whole
+        and outputs.ndim > 1
+        and targets.device.type == "cpu"
+        and not torch._C._functorch.is_batchedtensor(targets)
+    ):
+        expect_classes(targets, outputs.shape[1], getattr(loss, "ignore_index", -100))
 
 
 def expect_gradients() -> None:

@@ -26,13 +26,13 @@ from mamlkit.arguments import (
     checked_loss,
     describe,
     expect_at_least,
-    expect_classes,
     expect_model,
     expect_names,
     expect_on_model,
     expect_one_of,
     expect_points,
     expect_same_tasks,
+    explain_labels,
 )
 from mamlkit.batch_norm import PerStepBatchNorm
 from mamlkit.engines import choose_engine
@@ -444,7 +444,7 @@ class Learner(nn.Module):
         try:
             return self._generally(lambda: self.engine.task_losses(self.loss)(outputs, targets))
         except (IndexError, RuntimeError):
-            self._expect_classes(outputs[0], targets)
+            explain_labels(self.loss, outputs[0], targets)
             raise
 
     def expect_batches(self, tasks: Tasks) -> list[TaskBatch]:
@@ -476,8 +476,7 @@ class Learner(nn.Module):
         """Class numbers that fit outputs ``(points, classes, ...)``, where the loss takes such."""
         if self._takes_classes() and outputs.ndim > 1:
             for labels in targets:
-                if not labels.is_floating_point() and labels.device.type == "cpu":
-                    expect_classes(labels, outputs.shape[1])
+                explain_labels(self.loss, outputs, labels)
 
     def predict(
         self, x: Float[Tensor, "points *input"], parameters: Parameters | None = None, step: int | None = None
