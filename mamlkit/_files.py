@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -19,36 +20,28 @@ PREFIX = ".mamlkit-"  # of files that are being written
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file, a text in UTF-8 or bytes, as a whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PREFIX, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-        _replace(Path(name), path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with _beside(path) as place:
+        place.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def append(path: Path, text: str) -> None:
-    """Add lines to a file; a kill leaves it with all of them, or the last without its end."""
-    with open(path, "ab") as file:
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
+    """Add lines to a file. A kill leaves it with all of them, or the last without its end; a full disk leaves it as it was."""
+    with _naming(path), open(path, "ab", buffering=0) as file:
+        before, data = file.tell(), text.encode()
+        try:
+            while data:
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
     """Replace a file of tensors as a whole or not at all; the header is what safetensors calls metadata."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PREFIX, suffix=".tmp")
-    os.close(handle)
-    try:
+    with _beside(path) as place:
         # Clones, because safetensors refuses tensors that share storage.
-        try:
-            save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, name, header)
-        except SafetensorError as error:
-            raise OSError(f"expected to write {path}, got {error}") from None
-        _replace(Path(name), path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, place, header)
 
 
 def remove_stale(folder: Path, seconds: float = 0.0) -> None:
@@ -56,6 +49,30 @@ def remove_stale(folder: Path, seconds: float = 0.0) -> None:
     for path in folder.glob(f"{PREFIX}*.tmp"):
         if time.time() - path.stat().st_mtime >= seconds:
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A file beside its place, which it takes in the end, or is gone."""
+    with _naming(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=PREFIX, suffix=".tmp")
+        os.close(handle)
+        try:
+            yield Path(name)
+            _replace(Path(name), path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors name the file that was to be written."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        kind = type(error) if isinstance(error, OSError) else OSError
+        raise kind(f"expected to write {path}, got: {reason}") from None
 
 
 def _replace(temporary: Path, target: Path) -> None:
