@@ -23,7 +23,7 @@ from mamlkit.models import conv4, mlp
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep
 from mamlkit.pretrained import pretrained, pretrained_learner, pretrained_names, pretrained_record, recorded
 from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, StepSizes
-from mamlkit.tasks import TaskBatch, TaskDistribution, TaskStream, prefetched
+from mamlkit.tasks import TaskBatch, TaskDistribution, TaskList, TaskStream, prefetched
 from mamlkit.training import History, TrainingDiverged, TrainingOptions, fit, load_learner
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "StepSizes",
     "TaskBatch",
     "TaskDistribution",
+    "TaskList",
     "TaskStream",
     "TrainingDiverged",
     "TrainingOptions",

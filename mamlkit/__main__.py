@@ -26,6 +26,7 @@ from mamlkit.configuration import (
     Configuration,
     LearnerOptions,
     NetworkOptions,
+    OptimiserOptions,
     TaskOptions,
     parameter_count,
 )
@@ -46,20 +47,20 @@ class Train:
     network: Annotated[NetworkOptions, tyro.conf.arg(name="")] = field(default_factory=NetworkOptions)
     learner: Annotated[LearnerOptions, tyro.conf.arg(name="")] = field(default_factory=LearnerOptions)
     training: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(default_factory=TrainingOptions)
+    optimiser: Annotated[OptimiserOptions, tyro.conf.arg(name="")] = field(default_factory=OptimiserOptions)
     device: str = "cpu"
     """Where to compute: cpu, cuda, ..."""
     resume: bool = False
-    """Go on with the run in the folder; its options are kept, and others are refused."""
+    """Go on with the run in the folder; its options are kept, and others are refused, but for more epochs."""
 
     def run(self) -> None:
         """Train from the start or from the last checkpoint."""
         if self.out != (out := self.out.expanduser()):
             return dataclasses.replace(self, out=out).run()
-        configuration = Configuration(self.tasks, self.network, self.learner, self.training, self.device)
+        configuration = self.configuration
+        longer = False
         if self.resume:
-            recorded = read_configuration(self.out)
-            _expect_same_options(configuration.to_json(), recorded.to_json(), Configuration().to_json())
-            configuration = recorded
+            longer = _expect_same_options(configuration, read_configuration(self.out))
         else:
             configuration.expect_used()
         with processes(configuration.device) as rank:
@@ -67,16 +68,21 @@ class Train:
             learner = configuration.build_learner(image_shape(training))
             world_size = dist.get_world_size() if dist.is_initialized() else 1
             TaskStream(training, configuration.training.meta_batch, world_size=world_size)  # or nothing is written
+            optimiser, schedule = configuration.build_optimiser(learner)
             if not self.resume:
                 _expect_new(self.out)
                 if rank == 0:
                     (self.out / "checkpoints").mkdir(parents=True, exist_ok=True)  # what a resume looks for
-                    with locked(self.out):
-                        write_atomically(self.out / "run.json", json.dumps(_record(configuration), indent=2) + "\n")
+            if rank == 0 and (longer or not self.resume):
+                with locked(self.out):
+                    record = _longer(self.out, configuration) if longer else _record(configuration)
+                    write_atomically(self.out / "run.json", json.dumps(record, indent=2) + "\n")
             history = fit(
                 learner,
                 training,
                 options=configuration.training,
+                optimiser=optimiser,
+                schedule=schedule,
                 validation=validation,
                 folder=self.out,
                 resume=self.resume,
@@ -88,6 +94,30 @@ class Train:
                 if history.best:
                     score, name = history.best[0]
                     print(f"best validation score {score:.4f} at {name}, kept in {self.out / 'checkpoints'}")
+
+    @property
+    def configuration(self) -> Configuration:
+        """The options as those of a run."""
+        return Configuration(self.tasks, self.network, self.learner, self.training, self.device, self.optimiser)
+
+    def of_the_run(self) -> Train:
+        """The same with the run's own options, as far as they can be read: what was not typed then is what it was."""
+        run = read_configuration(self.out.expanduser())
+        parts = {item.name: getattr(run, item.name) for item in dataclasses.fields(run)}
+        return dataclasses.replace(self, **parts)
+
+    def when_interrupted(self) -> str:
+        """What is true of it then."""
+        out = self.out.expanduser()
+        if not (out / "run.json").is_file():
+            return "before anything was written"
+        command = f"python -m mamlkit train --out {shlex.quote(str(self.out))} --resume"
+        newest = latest_checkpoint(out / "checkpoints") if (out / "checkpoints").is_dir() else None
+        return (
+            f"{command} goes on after {newest.name}"
+            if newest
+            else f"{command} starts again: there is no checkpoint yet"
+        )
 
 
 @dataclass(frozen=True)
@@ -144,6 +174,10 @@ class Evaluate:
         if self.json is not None:
             write_atomically(self.json, json.dumps(result.to_json(), indent=2) + "\n")
 
+    def when_interrupted(self) -> str:
+        """What is true of it then."""
+        return "nothing was written" if self.json is None else f"{self.json} is as it was or whole"
+
 
 @dataclass(frozen=True)
 class Info:
@@ -166,6 +200,10 @@ class Info:
         newest = latest_checkpoint(self.run_folder / "checkpoints")
         print(f"newest checkpoint: {newest.name if newest else 'none yet'}")
 
+    def when_interrupted(self) -> str:
+        """What is true of it then."""
+        return "nothing was written"
+
 
 def print_table(result: Evaluation) -> None:
     """A line an inner step."""
@@ -183,8 +221,22 @@ def print_table(result: Evaluation) -> None:
 
 
 def _record(configuration: Configuration) -> dict[str, object]:
-    command = f"python -m mamlkit {shlex.join(sys.argv[1:])}"
-    return {"command": command, "versions": versions(), "configuration": configuration.to_json()}
+    own = {"command": _command(), "versions": versions(), "threads": torch.get_num_threads()}
+    return {**own, "configuration": configuration.to_json()}
+
+
+def _longer(folder: Path, configuration: Configuration) -> dict[str, object]:
+    """The record of a run that gets more epochs."""
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    resumed = [
+        *record.get("resumed", []),
+        {name: value for name, value in _record(configuration).items() if name != "configuration"},
+    ]
+    return {**record, "resumed": resumed, "configuration": configuration.to_json()}
+
+
+def _command() -> str:
+    return f"python -m mamlkit {shlex.join(sys.argv[1:])}"
 
 
 def _expect_new(folder: Path) -> None:
@@ -193,13 +245,20 @@ def _expect_new(folder: Path) -> None:
         raise ValueError(f"expected a new or empty folder for --out, got {folder}; add --resume to go on with its run")
 
 
-def _expect_same_options(chosen: Mapping[str, Any], recorded: Mapping[str, Any], default: Mapping[str, Any]) -> None:
-    for name, value in chosen.items():
-        if isinstance(value, dict):
-            _expect_same_options(value, recorded[name], default[name])
-        elif value not in (recorded[name], default[name]):  # an option that was not typed has its default
+def _expect_same_options(chosen: Configuration, recorded: Configuration) -> bool:
+    """Refuse options that are not the run's own; whether there are more epochs."""
+    now, more = _flat(chosen.to_json()), chosen.training.epochs > recorded.training.epochs
+    for name, value in _flat(recorded.to_json()).items():
+        if now[name] != value and not (name == "epochs" and more):
             option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"expected the run's own {option} {recorded[name]} with --resume, got {value}")
+            raise ValueError(f"expected the run's own {option} {value} with --resume, got {now[name]}")
+    return more
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by name, those of all parts together."""
+    parts = (part if isinstance(part, dict) else {name: part} for name, part in values.items())
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def read_command_line() -> Train | Evaluate | Info:
@@ -213,12 +272,16 @@ def read_command_line() -> Train | Evaluate | Info:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
+            command: Train | Evaluate | Info = tyro.cli(
                 Train | Evaluate | Info,
                 prog="python -m mamlkit",
                 description="Meta-train and evaluate MAML, MAML++ and their relatives.",
                 config=(tyro.conf.OmitArgPrefixes,),
             )
+            if isinstance(command, Train) and command.resume:  # again: what is not typed is the run's own
+                run = command.of_the_run()
+                return tyro.cli(Train, args=sys.argv[2:], default=run, config=(tyro.conf.OmitArgPrefixes,))
+            return command
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
@@ -229,8 +292,10 @@ def read_command_line() -> Train | Evaluate | Info:
 
 def main() -> None:
     """Read the command line, run, and put every foreseeable error in one line."""
+    command: Train | Evaluate | Info | None = None
     try:
-        read_command_line().run()
+        command = read_command_line()
+        command.run()
     except (ValueError, TypeError, OSError, TrainingDiverged) as error:
         sys.exit(f"mamlkit: {str(error) or type(error).__name__}")
     except (MemoryError, RuntimeError) as error:
@@ -241,7 +306,7 @@ def main() -> None:
         remedy = "; lower --meta-batch or take --engine recomputed" if memory else ""
         sys.exit(f"mamlkit: expected {'enough memory' if memory else 'a home directory'}, got: {text}{remedy}")
     except KeyboardInterrupt:
-        sys.exit("mamlkit: interrupted; go on with --resume")
+        sys.exit(f"mamlkit: interrupted: {command.when_interrupted() if command else 'nothing was done yet'}")
 
 
 if __name__ == "__main__":

@@ -13,26 +13,35 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-__all__ = ["PREFIX", "remove_stale", "write_atomically", "write_tensors"]
+__all__ = ["PREFIX", "append", "remove_stale", "write_atomically", "write_tensors"]
 
 PREFIX = ".mamlkit-"  # of files that are being written
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file, a text in UTF-8 or bytes, as a whole or not at all."""
-    with _replacing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    with _beside(path) as place:
+        place.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def append(path: Path, text: str) -> None:
+    """Add lines to a file. A kill leaves it with all of them, or the last without its end; a full disk leaves it as it was."""
+    with _naming(path), open(path, "ab", buffering=0) as file:
+        before, data = file.tell(), text.encode()
+        try:
+            while data:
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
     """Replace a file of tensors as a whole or not at all; the header is what safetensors calls metadata."""
-    with _replacing(path) as temporary:
+    with _beside(path) as place:
         # Clones, because safetensors refuses tensors that share storage.
-        own = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
-        try:
-            save_file(own, temporary, header)
-        except SafetensorError as error:
-            raise OSError(f"expected to write {path}, got {error}") from None
+        save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, place, header)
 
 
 def remove_stale(folder: Path, seconds: float = 0.0) -> None:
@@ -43,16 +52,34 @@ def remove_stale(folder: Path, seconds: float = 0.0) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A file to write to, which then takes the target's place; nothing is left of it where the writing fails."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=PREFIX, suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+def _beside(path: Path) -> Iterator[Path]:
+    """A file beside its place, which it takes in the end, or is gone."""
+    with _naming(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=PREFIX, suffix=".tmp")
+        os.close(handle)
+        try:
+            yield Path(name)
+            _replace(Path(name), path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors name the file that was to be written."""
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # on the disk before the name points to it
-        temporary.chmod(0o644)  # temporary files are private
-        temporary.replace(target)
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        kind = type(error) if isinstance(error, OSError) else OSError
+        raise kind(f"expected to write {path}, got: {reason}") from None
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # on the disk before the name points to it
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+    temporary.chmod(0o644)  # temporary files are private
+    temporary.replace(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from mamlkit.trees import Tree, first, joined, leaves, mapped, named_leaves, same_form
+from mamlkit.trees import Tree, each, first, joined, leaves, mapped, named_leaves, same_form
 
 __all__ = [
     "expect_at_least",
@@ -24,7 +25,7 @@ __all__ = [
     "expect_points",
     "expect_rate",
     "expect_same_tasks",
-    "stack_tasks",
+    "tensors_of_tasks",
 ]
 
 
@@ -257,11 +258,14 @@ def checked_loss(loss: Callable[[Tree, Tree], Tensor]) -> Callable[[Tree, Tree],
             if given != shape[:1] + shape[2:]:
                 raise ValueError(f"expected one class number an output of shape {shape}, got targets of shape {given}")
         column = shape == (*given, 1) or given == (*shape, 1)
-        if column and max(shape) > 1 and not torch.compiler.is_compiling():
-            with _NoBroadcasting(outputs, targets):
+        watch = column and max(shape) > 1 and not torch.compiler.is_compiling()
+        try:
+            with _NoBroadcasting(outputs, targets) if watch else contextlib.nullcontext():
                 value = loss(outputs, targets)
-        else:
-            value = loss(outputs, targets)
+        except (IndexError, RuntimeError) as error:
+            if "out of bounds" in str(error) or "out of range" in str(error):
+                explain_labels(loss, outputs, targets)
+            raise
         return _one_number(value)
 
     def of_several(outputs: Tree, targets: Tree) -> Tensor:
@@ -318,11 +322,24 @@ def _shape(value: object) -> object:
     return value.shape if isinstance(value, Tensor) else None
 
 
-def expect_classes(targets: Tensor, classes: int) -> None:
-    """Class numbers from 0 to ``classes - 1``."""
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= classes:
-        raise ValueError(f"expected class numbers from 0 to {classes - 1}, as many as outputs, got {low} to {high}")
+def expect_classes(targets: Tensor, classes: int, ignored: int = -100) -> None:
+    """Class numbers from 0 to ``classes - 1``, or the one that is ignored."""
+    odd = targets[(targets != ignored) & ((targets < 0) | (targets >= classes))]
+    if len(odd):
+        found = ", ".join(map(str, odd.unique().tolist()[:3]))
+        raise ValueError(f"expected class numbers from 0 to {classes - 1}, as many as outputs, got {found}")
+
+
+def explain_labels(loss: object, outputs: Tensor, targets: Tensor) -> None:
+    """After a failure, say in one line which labels no output stands for, where that can be seen."""
+    whole = not (targets.is_floating_point() or targets.is_complex())
+    if (
+        whole
+        and outputs.ndim > 1
+        and targets.device.type == "cpu"
+        and not torch._C._functorch.is_batchedtensor(targets)
+    ):
+        expect_classes(targets, outputs.shape[1], getattr(loss, "ignore_index", -100))
 
 
 def expect_gradients() -> None:
@@ -335,24 +352,39 @@ def _shape_of(value: object) -> str:
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else describe(value)
 
 
-def stack_tasks(name: str, value: Tree | Sequence[Tree]) -> Tree:
-    """A tensor or a dict with a leading task axis, from such or from a list with a tensor, a tuple or a dict for each task."""
-    if isinstance(value, (Tensor, Mapping)):
-        return value
-    if isinstance(value, (list, tuple)) and value and all(isinstance(item, (Tensor, tuple, Mapping)) for item in value):
-        if not all(same_form(item, value[0]) for item in value):
-            raise ValueError(
-                f"expected {name} of one form for every task, got {', '.join({_form(item): 0 for item in value})}"
-            )
-        for leaf in zip(*(named_leaves("", item) for item in value), strict=True):
-            shapes = {tuple(tensor.shape) for _, tensor in leaf if isinstance(tensor, Tensor)}
-            if len(shapes) > 1:
-                what = f"{name}{leaf[0][0]}"
-                raise ValueError(
-                    f"expected {what} of one shape for every task, got {', '.join(map(str, sorted(shapes)))}"
-                )
-        return joined(torch.stack, list(value))  # (tasks, points, ...)
-    raise TypeError(f"expected {name} to be a tensor or a list of tensors, one a task, got {describe(value)}")
+def tensors_of_tasks(parts: Mapping[str, Tree | Sequence[Tree]]) -> list[Tree] | list[list[Tree]]:
+    """The parts of some tasks: trees with a leading task axis, or lists with one tree a task where tasks differ in shape.
+
+    A list has one tensor, tuple or dict a task; a tensor or a dict has the axis already.
+    """
+    for name, value in parts.items():
+        given = (
+            isinstance(value, (list, tuple)) and value and all(isinstance(v, (Tensor, tuple, Mapping)) for v in value)
+        )
+        if not (isinstance(value, (Tensor, Mapping)) or given):
+            raise TypeError(f"expected {name} to be a tensor or a list of tensors, one a task, got {describe(value)}")
+        if given and not all(same_form(item, value[0]) for item in value):
+            forms = ", ".join({_form(item): 0 for item in value})
+            raise ValueError(f"expected {name} of one form for every task, got {forms}")
+    if all(isinstance(value, (Tensor, Mapping)) or len(set(map(_shapes, value))) == 1 for value in parts.values()):
+        return [v if isinstance(v, (Tensor, Mapping)) else joined(torch.stack, list(v)) for v in parts.values()]
+    lists = [_listed(value) for value in parts.values()]
+    if len(set(map(len, lists))) > 1:
+        raise ValueError(
+            f"expected the same number of tasks in {', '.join(parts)}, got {', '.join(str(len(part)) for part in lists)}"
+        )
+    return lists
+
+
+def _shapes(tree: Tree) -> tuple[torch.Size, ...]:
+    return tuple(value.shape for value in leaves(tree))
+
+
+def _listed(value: Tree | Sequence[Tree]) -> list[Tree]:
+    """The trees of the tasks, where one of these is a tree with an axis for them."""
+    if not isinstance(value, (Tensor, Mapping)):
+        return list(value)
+    return list(each(value)) if all(tensor.ndim for tensor in leaves(value)) else []
 
 
 def describe(value: object) -> str:

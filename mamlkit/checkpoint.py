@@ -46,7 +46,13 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[s
     """
     write_tensors(path.with_suffix(".safetensors"), tensors)
     whole = {**record, "sha256": _checksum(path.with_suffix(".safetensors"))}
-    write_atomically(path.with_suffix(".json"), json.dumps({**whole, _OWN: _record_checksum(whole)}, indent=2) + "\n")
+    try:
+        write_atomically(
+            path.with_suffix(".json"), json.dumps({**whole, _OWN: _record_checksum(whole)}, indent=2) + "\n"
+        )
+    except OSError:  # a full disk: tensors without notes would only take room
+        remove_checkpoint(path)
+        raise
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from mamlkit.algorithms import ALGORITHMS
-from mamlkit.arguments import expect_device, expect_one_of
+from mamlkit.arguments import expect_device, expect_one_of, expect_rate
 from mamlkit.data.episodes import ImageTasks
 from mamlkit.data.glyphs import glyphs
 from mamlkit.data.images import image_folder
@@ -23,9 +26,10 @@ from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.functional import parameters_of
 from mamlkit.learners import Learner
 from mamlkit.models import conv4, mlp
+from mamlkit.optimisers import expect_optimiser, expect_schedule
 from mamlkit.training import TrainingOptions
 
-__all__ = ["Configuration", "LearnerOptions", "NetworkOptions", "TaskOptions"]
+__all__ = ["Configuration", "LearnerOptions", "NetworkOptions", "OptimiserOptions", "TaskOptions"]
 
 if TYPE_CHECKING:
     AlgorithmName = str
@@ -110,6 +114,27 @@ class LearnerOptions:
     engine: str = "auto"
 
 
+@dataclass(frozen=True)
+class OptimiserOptions:
+    """Who takes the outer steps, as ``fit`` has it: ``--outer-lr`` is the rate.
+
+    Attributes:
+        optimiser: a name in ``torch.optim``.
+        optimiser_settings: what it takes besides the rate, ``NAME=VALUE``: ``momentum=0.9 nesterov=True``.
+        step_size_lr: a rate of their own for learned step sizes.
+        step_size_decay: a weight decay of their own for learned step sizes.
+        schedule: a name in ``torch.optim.lr_scheduler``, in place of ``--cosine``.
+        schedule_settings: what it takes, ``NAME=VALUE``: ``gamma=0.99``.
+    """
+
+    optimiser: str = "Adam"
+    optimiser_settings: tuple[str, ...] = ()
+    step_size_lr: float | None = None
+    step_size_decay: float | None = None
+    schedule: str | None = None
+    schedule_settings: tuple[str, ...] = ()
+
+
 _SWITCHES = (
     "multi_step_loss", "annealing_epochs", "step_sizes", "per_step_weights", "per_step_statistics", "first_order_epochs"
 )  # fmt: skip
@@ -125,6 +150,7 @@ class Configuration:
         learner: which meta-learner.
         training: how it is trained.
         device: ``"cpu"``, ``"cuda"``, ...
+        optimiser: who takes the outer steps.
     """
 
     tasks: TaskOptions = field(default_factory=TaskOptions)
@@ -132,6 +158,7 @@ class Configuration:
     learner: LearnerOptions = field(default_factory=LearnerOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
     device: str = "cpu"
+    optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
 
     def expect_used(self) -> None:
         """Refuse options that would do nothing.
@@ -149,6 +176,8 @@ class Configuration:
             (True, self.learner, self._idle_switches(), "algorithms that have it, as --learner maml++"),
             (self.learner.multi_step_loss != "annealed", self.learner, ("annealing_epochs",), "annealing"),
             (not self.training.cosine, self.training, ("final_outer_lr",), "--cosine"),
+            (self.optimiser.schedule is not None, self.training, ("final_outer_lr",), "--cosine"),
+            (self.optimiser.schedule is None, self.optimiser, ("schedule_settings",), "--schedule"),
         ]
         for unused, part, names, place in idle:
             for name in names if unused else ():
@@ -211,6 +240,37 @@ class Configuration:
         names = inspect.signature(make).parameters  # an algorithm gets the switches that its signature names
         return make(model, **shared, **{name: value for name, value in switches.items() if name in names})
 
+    def build_optimiser(self, learner: Learner) -> tuple[Optimizer | None, LRScheduler | None]:
+        """The optimiser and the schedule of a learner, for ``fit``; ``None`` for the one that ``fit`` takes by itself.
+
+        Raises:
+            ValueError, TypeError: for names and settings that torch does not know, and as ``fit`` has it.
+        """
+        o, rate = self.optimiser, self.training.outer_lr
+        if o == OptimiserOptions():
+            return None, None
+        named = learner.meta_parameters()
+        apart = {name: value for name, value in named.items() if name.startswith("step_sizes.")}
+        own: dict[str, float] = {}
+        if o.step_size_lr is not None:
+            own["lr"] = expect_rate("step_size_lr", o.step_size_lr)
+        if o.step_size_decay is not None:
+            own["weight_decay"] = expect_rate("step_size_decay", o.step_size_decay, zero=True)
+        if own and not apart:
+            raise ValueError("expected a rate or a decay for step sizes only where these are learned, got fixed ones")
+        groups: list[dict[str, Any]] = [{"params": [value for name, value in named.items() if name not in apart]}]
+        if apart:
+            groups.append({"params": list(apart.values()), **own})
+        settings = {"lr": rate, **_settings("optimiser", o.optimiser_settings)}
+        optimiser = expect_optimiser(_made(torch.optim, Optimizer, "optimiser", o.optimiser, groups, settings), learner)
+        if foreign := own.keys() - optimiser.defaults.keys():
+            raise ValueError(f"expected an optimiser with {foreign.pop()} for step sizes, got {o.optimiser}")
+        if o.schedule is None:
+            return optimiser, None
+        settings = _settings("schedule", o.schedule_settings)
+        schedule = _made(torch.optim.lr_scheduler, LRScheduler, "schedule", o.schedule, optimiser, settings)
+        return optimiser, expect_schedule(schedule, optimiser, self.training.outer_steps, validates=True)
+
     def _model(self, image_shape: tuple[int, int, int] | None) -> nn.Module:
         if image_shape is None:
             return mlp(seed=self.training.seed)
@@ -250,12 +310,43 @@ class Configuration:
                 learner=LearnerOptions(**values["learner"]),
                 training=TrainingOptions(**values["training"]),
                 device=values["device"],
+                optimiser=_optimiser_options(values.get("optimiser", {})),  # runs of old have none
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"expected a recorded configuration, got one that does not fit: {error}") from None
-        for part in (configuration.tasks, configuration.network, configuration.learner):
+        for part in (configuration.tasks, configuration.network, configuration.learner, configuration.optimiser):
             _expect_types(part)
         return configuration
+
+
+def _optimiser_options(values: Mapping[str, Any]) -> OptimiserOptions:
+    lists = {name: tuple(values[name]) for name in ("optimiser_settings", "schedule_settings") if name in values}
+    return OptimiserOptions(**{**values, **lists})
+
+
+def _settings(part: str, texts: Sequence[str]) -> dict[str, Any]:
+    """``("momentum=0.9", "nesterov=True")`` as a dict."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            found[name] = value
+        if not name.isidentifier() or value == "":
+            raise ValueError(f"expected --{part}-settings as NAME=VALUE, got {text!r}")
+    return found
+
+
+def _made(module: Any, base: type[Any], part: str, name: str, first: Any, settings: Mapping[str, Any]) -> Any:
+    """An optimiser or a schedule of torch by its name."""
+    kinds = {n: k for n, k in vars(module).items() if isinstance(k, type) and issubclass(k, base) and k is not base}
+    kind = kinds[expect_one_of(part, name, sorted(n for n in kinds if not n.startswith("_")))]
+    try:
+        return kind(first, **settings)
+    except Exception as error:  # each checks its settings in its own way
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"expected settings that {name} of torch takes, got: {reason}") from None
 
 
 def _expect_types(part: object) -> None:
@@ -266,6 +357,10 @@ def _expect_types(part: object) -> None:
             expect_one_of(name, value, words)
         elif kind is bool and not isinstance(value, bool):
             raise ValueError(f"expected {name} to be true or false, got {value!r}")
+        elif kind == tuple[str, ...] and not all(isinstance(word, str) for word in value):
+            raise ValueError(f"expected {name} to be texts, got {list(value)}")
+        elif kind is str and not isinstance(value, str):
+            raise ValueError(f"expected {name} to be a text, got {value!r}")
         elif kind is int and (isinstance(value, bool) or not isinstance(value, int)):
             raise ValueError(f"expected {name} to be a whole number, got {value!r}")
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mamlkit.arguments import describe, expect_at_least
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
-from mamlkit.tasks import TaskBatch
+from mamlkit.tasks import Tasks
 from mamlkit.trees import Tree, each, joined
 
 __all__ = ["Evaluation", "Interval", "evaluate", "evaluate_ensemble", "interval"]
@@ -120,13 +120,13 @@ def interval(values: Shaped[Tensor, " tasks"]) -> Interval:
 
 
 def evaluate(
-    learner: Learner, tasks: TaskBatch, *, steps: int | None = None, chunk: int = 100, metric: Loss | None = None
+    learner: Learner, tasks: Tasks, *, steps: int | None = None, chunk: int = 100, metric: Loss | None = None
 ) -> Evaluation:
     """Adapt to each task's support set and measure on its query set, before adaptation and after each step.
 
     Args:
         learner: what to evaluate; it is not changed.
-        tasks: test tasks, 600 of them in most papers.
+        tasks: test tasks, 600 of them in most papers. Tasks of unequal sizes are a list of batches, ``TaskList``.
         steps: inner steps; those of training when not given. Beyond those, learned step sizes and per-step batch norm go on with
             what they have for the last step of training.
         chunk: how many tasks are held in memory at a time.
@@ -141,7 +141,7 @@ def evaluate(
 
 def evaluate_ensemble(
     learners: Sequence[Learner],
-    tasks: TaskBatch,
+    tasks: Tasks,
     *,
     steps: int | None = None,
     chunk: int = 100,
@@ -164,14 +164,15 @@ def evaluate_ensemble(
     if not learners:
         raise ValueError("expected at least one learner, got none")
     for learner in learners:
-        tasks = learner.expect_tasks(tasks)
+        batches = learner.expect_batches(tasks)
     expect_at_least("chunk", chunk, 1)
     steps = learners[0].inner_steps if steps is None else steps
     if metric is not None and (isinstance(metric, type) or not callable(metric)):
         raise TypeError(f"expected metric to be a function of outputs and targets, got {describe(metric)}")
     losses, accuracies, scores = [], [], []
-    for first in range(0, tasks.num_tasks, chunk):
-        part = tasks.select(slice(first, first + chunk))
+    starts = [(batch, first) for batch in batches for first in range(0, batch.num_tasks, chunk)]
+    for batch, first in starts:
+        part = batch.select(slice(first, first + chunk))
         outputs = [learner.query_outputs(part, steps) for learner in learners]
         mean = joined(_mean, outputs) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
         losses.append(torch.stack([learners[0].task_losses(values, part.query_y) for values in each(mean)]))

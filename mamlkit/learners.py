@@ -13,7 +13,8 @@ A learner is one class, ``Learner``; the functions of ``mamlkit.algorithms`` cho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal, TypedDict, TypeVar
 
 import torch
@@ -25,13 +26,13 @@ from mamlkit.arguments import (
     checked_loss,
     describe,
     expect_at_least,
-    expect_classes,
     expect_model,
     expect_names,
     expect_on_model,
     expect_one_of,
     expect_points,
     expect_same_tasks,
+    explain_labels,
 )
 from mamlkit.batch_norm import PerStepBatchNorm
 from mamlkit.directions import Direction, in_turn
@@ -51,7 +52,7 @@ from mamlkit.meta_gradient import AllAtOnce, MetaStep
 from mamlkit.outer_loss import FinalStep, OuterLoss
 from mamlkit.reptile import displacement
 from mamlkit.step_sizes import Adapted, FixedStepSize, Rates, StepSizes, which
-from mamlkit.tasks import TaskBatch, stream_seed
+from mamlkit.tasks import TaskBatch, TaskList, Tasks, listed, stream_seed
 from mamlkit.trees import Several, Tree, each, joined
 from mamlkit.watches import WatchedLoss
 
@@ -348,11 +349,12 @@ class Learner(nn.Module):
         named = self.loss.named_parameters()
         return {f"loss.{name}": p for name, p in named if p.requires_grad and id(p) not in own}
 
-    def meta_backward(self, tasks: TaskBatch, first_task: int = 0) -> Float[Tensor, ""]:
+    def meta_backward(self, tasks: Tasks, first_task: int = 0) -> Float[Tensor, ""]:
         """Add the meta-gradient of these tasks to ``.grad`` of every meta-parameter, as ``loss.backward()`` would.
 
         Args:
-            tasks: the meta-batch; see ``TaskBatch`` for its shapes.
+            tasks: the meta-batch; see ``TaskBatch`` for its shapes. Tasks of unequal sizes are a list of batches, ``TaskList``;
+                each task weighs the same, whatever its size.
             first_task: number of its first task, when a meta-batch is taken in parts.
 
         Returns:
@@ -361,11 +363,10 @@ class Learner(nn.Module):
         Raises:
             TypeError, ValueError: if the tensors of the batch do not fit each other.
         """
-        tasks = self.expect_tasks(tasks)
+        batches = self.expect_batches(tasks)
         self._look()
         self._written.clear()
-        direction = self._displacement if self.is_reptile else self._meta_gradient
-        loss, gradients = self._generally(lambda: direction(tasks, first_task))
+        loss, gradients = self._mean(batches, first_task)
         self._expect_gradients_found()
         learned = self.meta_parameters()
         for name, gradient in gradients.items():
@@ -374,6 +375,19 @@ class Learner(nn.Module):
         keep_writes(self.model, self._written)
         self.meta_steps += 1
         return loss
+
+    def _mean(self, batches: Sequence[TaskBatch], first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean over the tasks of all batches of the loss ``()``, and of what the outer loop follows, by name."""
+        direction = self._displacement if self.is_reptile else self._meta_gradient
+        loss, mean = self._generally(partial(direction, batches[0], first_task))
+        count = batches[0].num_tasks
+        for batch in batches[1:]:
+            other, found = self._generally(partial(direction, batch, first_task + count))
+            count += batch.num_tasks
+            share = batch.num_tasks / count  # of the tasks so far
+            loss = torch.lerp(loss, other, share)
+            mean = {name: torch.lerp(value, found[name], share) for name, value in mean.items()}
+        return loss, mean
 
     def _meta_gradient(self, tasks: TaskBatch, first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The meta-loss ``()`` and its gradient, by the name of the meta-parameter: MAML and most of its relatives."""
@@ -488,8 +502,14 @@ class Learner(nn.Module):
         try:
             return self._generally(lambda: self.engine.task_losses(self.loss)(outputs, targets))
         except (IndexError, RuntimeError):
-            self._expect_classes(next(each(outputs)), targets)
+            if isinstance(outputs, Tensor) and isinstance(targets, Tensor):
+                explain_labels(self.loss, outputs[0], targets)
             raise
+
+    def expect_batches(self, tasks: Tasks) -> list[TaskBatch]:
+        """The batches of these tasks, one or, of unequal sizes, several, once they are known to fit the model."""
+        tasks = listed(tasks)
+        return [self.expect_tasks(batch) for batch in (tasks if isinstance(tasks, TaskList) else [tasks])]
 
     def expect_tasks(self, tasks: TaskBatch) -> TaskBatch:
         """These tasks, once they are known to fit each other and the model."""
@@ -517,8 +537,7 @@ class Learner(nn.Module):
             return
         if self._takes_classes() and outputs.ndim > 1:
             for labels in targets:
-                if not labels.is_floating_point() and labels.device.type == "cpu":
-                    expect_classes(labels, outputs.shape[1])
+                explain_labels(self.loss, outputs, labels)
 
     def predict(
         self, x: Float[Tensor, "points *input"] | Several, parameters: Parameters | None = None, step: int | None = None

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from mamlkit.algorithms import ALGORITHMS
-from mamlkit.arguments import expect_at_least, expect_one_of, expect_rate, stack_tasks
+from mamlkit.arguments import expect_at_least, expect_one_of, expect_rate, tensors_of_tasks
 from mamlkit.evaluation import Evaluation, evaluate
 from mamlkit.functional import Parameters, unchanged_on_error
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
 from mamlkit.step_sizes import LearnedStepSizes
-from mamlkit.tasks import TaskBatch
+from mamlkit.tasks import TaskBatch, TaskList, Tasks, listed
 from mamlkit.trees import Several, Tree
 
 __all__ = ["ModelAgnosticMetaLearning", "evaluate_maml", "train_maml"]
@@ -89,8 +89,9 @@ class ModelAgnosticMetaLearning:
         """One step of the outer loop on a meta-batch.
 
         Annealed parts of MAML++ count in epochs: ``train_maml`` moves them on; with a loop of your own set
-        ``system.learner.epoch``. Each argument is a tensor with a leading task axis or a list with one tensor a task. Where a
-        model has several inputs, it is a dict of such tensors, or a list with a tuple or dict a task: see ``mamlkit.trees``.
+        ``system.learner.epoch``. Each argument is a tensor with a leading task axis or a list with one tensor a task; in lists
+        tasks may differ in size, and each weighs the same. Where a model has several inputs, it is a dict of such tensors, or a
+        list with a tuple or dict a task: see ``mamlkit.trees``.
 
         Args:
             support_data: ``(tasks, support, *input)``, floating point.
@@ -105,12 +106,12 @@ class ModelAgnosticMetaLearning:
         Raises:
             ValueError: if the meta-loss or the meta-gradient is not finite; parameters and buffers are as they were.
         """
-        tasks = TaskBatch(
-            stack_tasks("support_data", support_data),
-            stack_tasks("support_labels", support_labels),
-            stack_tasks("query_data", query_data),
-            stack_tasks("query_labels", query_labels),
-        )
+        names = ("support_data", "support_labels", "query_data", "query_labels")
+        given = dict(zip(names, (support_data, support_labels, query_data, query_labels), strict=True))
+        parts = tensors_of_tasks(given)
+        return self._step(TaskList.of(*parts) if isinstance(parts[0], list) else TaskBatch(*parts))
+
+    def _step(self, tasks: Tasks) -> float:
         self.meta_optimizer.zero_grad()
         with unchanged_on_error(self.learner):  # before the step, so that the parameters are as they were
             loss = self.learner.meta_backward(tasks)
@@ -146,7 +147,7 @@ class ModelAgnosticMetaLearning:
 
 def train_maml(
     system: ModelAgnosticMetaLearning,
-    batches: Iterable[TaskBatch],
+    batches: Iterable[Tasks],
     steps: int,
     *,
     steps_per_epoch: int = 500,
@@ -177,11 +178,12 @@ def train_maml(
             raise ValueError(f"expected {steps} meta-batches, got {step}")
         # Counted over all calls: a second one goes on where the first ended.
         system.learner.epoch = system.learner.meta_steps // steps_per_epoch
-        losses.append(system.meta_train_step(*tasks))
+        tasks = listed(tasks)
+        losses.append(system._step(tasks) if isinstance(tasks, TaskList) else system.meta_train_step(*tasks))
     return losses
 
 
-def evaluate_maml(system: ModelAgnosticMetaLearning, tasks: TaskBatch, *, steps: int | None = None) -> Evaluation:
+def evaluate_maml(system: ModelAgnosticMetaLearning, tasks: Tasks, *, steps: int | None = None) -> Evaluation:
     """Accuracy and loss before and after adaptation, with the step sizes as learned.
 
     ``result.accuracy(0)`` is before, ``result.accuracy()`` after, ``result.gain`` the difference, ``result.share_above(0.8)`` the

@@ -6,16 +6,17 @@ query set to be judged on (Vinyals et al., 2016, arXiv:1606.04080).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, default_convert
 
-from mamlkit.arguments import expect_at_least
-from mamlkit.trees import Tree, first, mapped
+from mamlkit.arguments import describe, expect_at_least
+from mamlkit.trees import Tree, first, joined, leaves, mapped
 
-__all__ = ["TaskBatch", "TaskDistribution", "TaskStream", "prefetched", "stream_seed"]
+__all__ = ["TaskBatch", "TaskDistribution", "TaskList", "TaskStream", "Tasks", "listed", "prefetched", "stream_seed"]
 
 
 class TaskBatch(NamedTuple):
@@ -54,12 +55,86 @@ class TaskBatch(NamedTuple):
         return TaskBatch(*(mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking), part) for part in self))
 
 
+class TaskList(tuple[TaskBatch, ...]):
+    """Tasks of unequal sizes: batches one after the other, in each of which the tasks have one shape.
+
+    A list of ``TaskBatch`` does in its place. Tasks of one shape are computed faster in one batch than in several.
+
+    Args:
+        batches: at least one.
+
+    Raises:
+        TypeError, ValueError: for something else than batches, or none.
+    """
+
+    def __new__(cls, batches: Iterable[TaskBatch]) -> TaskList:  # noqa: D102
+        found = tuple(batches)
+        if odd := [batch for batch in found if not isinstance(batch, TaskBatch)]:
+            raise TypeError(f"expected a list of TaskBatch, each with a leading axis of tasks, got {describe(odd[0])}")
+        if not found:
+            raise ValueError("expected at least one task, got an empty list")
+        return super().__new__(cls, found)
+
+    @staticmethod
+    def of(
+        support_x: Sequence[Tree], support_y: Sequence[Tree], query_x: Sequence[Tree], query_y: Sequence[Tree]
+    ) -> TaskList:
+        """Tasks from lists with one tensor a task, without an axis for tasks: ``(points, ...)``, as ``TaskBatch`` has it.
+
+        Neighbours of one shape come into one batch.
+        """
+        tasks = list(zip(support_x, support_y, query_x, query_y, strict=True))
+        alike = [list(group) for _, group in groupby(tasks, _shapes)]
+        return TaskList(TaskBatch(*(joined(torch.stack, part) for part in zip(*group, strict=True))) for group in alike)
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks there are in all batches together."""
+        return sum(batch.num_tasks for batch in self)
+
+    def select(self, tasks: slice) -> TaskList:
+        """Only these tasks, numbered through all batches."""
+        chosen, first, parts = range(self.num_tasks)[tasks], 0, []
+        for batch in self:
+            here = [number - first for number in chosen if first <= number < first + batch.num_tasks]
+            if here:
+                parts.append(batch.select(slice(here[0], here[-1] + 1, chosen.step)))
+            first += batch.num_tasks
+        return TaskList(parts)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TaskList:
+        """The same tasks on another device."""
+        return TaskList(batch.to(device, non_blocking=non_blocking) for batch in self)
+
+
+def _shapes(task: tuple[Tree, ...]) -> list[Any]:
+    return [(tensor.shape, tensor.dtype, tensor.device) for part in task for tensor in leaves(part)]
+
+
+Tasks = TaskBatch | Sequence[TaskBatch]  # of one shape, or of several
+
+
+def listed(tasks: Tasks) -> TaskBatch | TaskList:
+    """Tasks that know their number; a list of batches becomes a ``TaskList``."""
+    if isinstance(tasks, (TaskBatch, TaskList)) or not _holds_batches(tasks):
+        return tasks  # type: ignore[return-value]  # something else is refused where its tensors are looked at
+    return TaskList(tasks)
+
+
+def _holds_batches(tasks: object) -> bool:
+    return isinstance(tasks, (list, tuple)) and (not tasks or any(isinstance(part, TaskBatch) for part in tasks))
+
+
 @runtime_checkable
 class TaskDistribution(Protocol):
-    """Anything that draws tasks: sinusoids, characters, the reader's own images."""
+    """Anything that draws tasks: sinusoids, characters, the reader's own images.
 
-    def sample(self, num_tasks: int, generator: torch.Generator) -> TaskBatch:
-        """Draw ``num_tasks`` tasks; the generator alone decides which."""
+    Where it also has ``fingerprint()``, a text that is another one for other data, ``fit`` notices data that has changed since
+    a run began.
+    """
+
+    def sample(self, num_tasks: int, generator: torch.Generator) -> Tasks:
+        """Draw ``num_tasks`` tasks; the generator alone decides which. Tasks of unequal sizes are a list of batches."""
         ...
 
 
@@ -103,12 +178,12 @@ class TaskStream:
         share = meta_batch // world_size
         self.share = slice(rank * share, (rank + 1) * share)
 
-    def batch(self, number: int) -> TaskBatch:
-        """This process's share of batch ``number``."""
+    def batch(self, number: int) -> Any:
+        """This process's share of batch ``number``: a ``TaskBatch``, or a ``TaskList`` where the tasks have several shapes."""
         generator = torch.Generator().manual_seed(stream_seed(self.seed, number))
-        return self.distribution.sample(self.meta_batch, generator).select(self.share)
+        return listed(self.distribution.sample(self.meta_batch, generator)).select(self.share)
 
-    def __iter__(self) -> Iterator[TaskBatch]:
+    def __iter__(self) -> Iterator[Any]:
         while True:
             self.position += 1
             yield self.batch(self.position - 1)
@@ -121,7 +196,11 @@ def prefetched(stream: TaskStream, *, pin_memory: bool = False) -> DataLoader[Ta
         stream: where batches come from, in its order.
         pin_memory: page-locked memory, so that ``tasks.to("cuda", non_blocking=True)`` overlaps with computation.
     """
-    return DataLoader(_Batches(stream), batch_size=None, num_workers=1, pin_memory=pin_memory)
+    return DataLoader(_Batches(stream), batch_size=None, num_workers=1, pin_memory=pin_memory, collate_fn=_as_drawn)
+
+
+def _as_drawn(tasks: Any) -> Any:
+    return listed(default_convert(tasks))
 
 
 class _Batches(IterableDataset[TaskBatch]):

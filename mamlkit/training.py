@@ -3,8 +3,10 @@
     fit(learner, glyphs("train", queries=1), options=TrainingOptions(epochs=5), validation=glyphs("validation"), folder="runs/a")
 
 Under ``torchrun`` every process takes its share of each meta-batch and the meta-gradients are averaged: the parameters are the
-same as in one process, up to rounding. Running statistics of batch norm, where a learner collects them, are averaged over the
-processes as well; one process alone adds its tasks one after the other instead, so these differ a little.
+same as in one process, up to rounding. So are running statistics of batch norm, where a learner collects them: the processes'
+shares are put together as if the tasks had come one after the other.
+
+A resumed run is, bit for bit, the one that was not interrupted, with the same number of threads and versions of the software.
 """
 
 from __future__ import annotations
@@ -16,17 +18,19 @@ import io
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm.auto import tqdm
 
-from mamlkit._files import remove_stale, write_atomically
+from mamlkit._files import append, remove_stale, write_atomically
+from mamlkit._processes import Processes
 from mamlkit.arguments import expect_at_least, expect_rate
 from mamlkit.checkpoint import (
     checkpoints_in,
@@ -42,7 +46,17 @@ from mamlkit.evaluation import evaluate
 from mamlkit.functional import unchanged_on_error
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
-from mamlkit.tasks import TaskBatch, TaskDistribution, TaskStream
+from mamlkit.optimisers import (
+    adam,
+    as_plain,
+    cosine,
+    expect_optimiser,
+    expect_schedule,
+    from_plain,
+    settings_of,
+    stretch,
+)
+from mamlkit.tasks import TaskBatch, TaskDistribution, TaskList, TaskStream
 
 __all__ = ["History", "TrainingDiverged", "TrainingOptions", "fit", "load_learner"]
 
@@ -57,8 +71,9 @@ class TrainingOptions:
         epochs: of ``steps_per_epoch`` outer steps each; annealed parts count in epochs.
         steps_per_epoch: outer steps between validations.
         meta_batch: tasks in each outer step, over all processes.
-        outer_lr: beta, Adam's learning rate.
-        cosine: anneal it to ``final_outer_lr`` along half a cosine (Loshchilov and Hutter, 2017, arXiv:1608.03983, equation 5).
+        outer_lr: beta, Adam's learning rate. An optimiser of one's own has its own.
+        cosine: anneal it to ``final_outer_lr`` along half a cosine (Loshchilov and Hutter, 2017, arXiv:1608.03983, equation 5),
+            where no schedule is given. Each parameter group starts from its own rate.
         final_outer_lr: what the cosine ends at.
         clip_norm: scale the meta-gradient down to this norm where it is longer; ``None``: never.
         validation_tasks: tasks in each validation.
@@ -108,7 +123,7 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass
 class History:
-    """Where a run stands; all of it is in each checkpoint.
+    """Where a run stands; all of it but the learning curve, which is in ``curves.csv``, is in each checkpoint.
 
     Attributes:
         step: outer steps taken.
@@ -134,6 +149,8 @@ def fit(
     distribution: TaskDistribution,
     *,
     options: TrainingOptions | None = None,
+    optimiser: Optimizer | None = None,
+    schedule: LRScheduler | None = None,
     validation: TaskDistribution | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
@@ -146,9 +163,16 @@ def fit(
         learner: what to train; its tensors decide the device.
         distribution: training tasks.
         options: see ``TrainingOptions``.
+        optimiser: any of ``torch.optim`` over all of ``learner.meta_parameters()``, in parameter groups as you like; Adam when
+            not given. See ``mamlkit.optimisers``.
+        schedule: any of ``torch.optim.lr_scheduler`` for this optimiser, moved on after each outer step, ``ReduceLROnPlateau``
+            after each validation; the cosine of the options when not given.
         validation: tasks of other classes, looked at after each epoch; without them nothing is ranked.
         folder: where ``curves.csv`` and ``checkpoints/`` go; nothing is written when not given.
-        resume: go on from the last whole checkpoint in ``folder``, bit for bit as if never interrupted.
+        resume: go on from the last whole checkpoint in ``folder``, bit for bit as if never interrupted. Everything must be as it
+            was: options, learner, optimiser and schedule as they were made for the first call, and the tasks, as far as they
+            have a ``fingerprint()``. More epochs are allowed: the cosine is stretched over them, a schedule of one's own goes on
+            as torch has it.
         progress: show a bar, on the error stream.
         metric: of the outputs and targets of a task, one number, larger is better: ranks the checkpoints in place of accuracy
             or loss.
@@ -158,23 +182,38 @@ def fit(
 
     Raises:
         TrainingDiverged: naming the outer step, the seed and the last good checkpoint, which is kept.
-        ValueError: if ``folder`` already holds a run and ``resume`` is off, or holds none and it is on.
+        ValueError: if ``folder`` already holds a run and ``resume`` is off, or holds none or another one and it is on; if the
+            optimiser or the schedule do not fit.
+        TypeError: if ``optimiser`` or ``schedule`` are none of torch, or hold what a checkpoint cannot.
     """
     options = options or TrainingOptions()
-    processes = _Processes()
+    processes = Processes()
+    if optimiser is not None:
+        _expect_own_rate(options, expect_optimiser(optimiser, learner))
+    if schedule is not None:
+        expect_schedule(schedule, optimiser, options.outer_steps, validates=validation is not None)
     stream = TaskStream(
         distribution, options.meta_batch, seed=options.seed, rank=processes.rank, world_size=processes.count
     )
     held_out = TaskStream(validation, options.validation_tasks, seed=VALIDATION_SEED).batch(0) if validation else None
     place = _checkpoint_folder(folder, resume)
-    run = _Run(learner, options, place, processes.rank == 0, metric)
+    run = _Run(learner, options, place, processes.rank == 0, metric, optimiser, schedule)
+    if place is not None:
+        prints = {"training": _fingerprint(distribution), "validation": _fingerprint(validation)}
+        run.facts["data"] = {split: text for split, text in prints.items() if text is not None}
     guard = locked(place.parent) if place is not None and run.writes else contextlib.nullcontext()
     with guard:
         return _train(run, stream, held_out, processes, resume=resume, progress=progress)
 
 
 def _train(
-    run: _Run, stream: TaskStream, held_out: TaskBatch | None, processes: _Processes, *, resume: bool, progress: bool
+    run: _Run,
+    stream: TaskStream,
+    held_out: TaskBatch | TaskList | None,
+    processes: Processes,
+    *,
+    resume: bool,
+    progress: bool,
 ) -> History:
     options = run.options
     if resume:
@@ -221,52 +260,45 @@ def _of_learner(learner: Learner, tensors: Mapping[str, Tensor]) -> dict[str, Te
     return own
 
 
-class _Processes:
-    """This process among those that ``torchrun`` started; one alone without it."""
-
-    def __init__(self) -> None:
-        self.several = dist.is_available() and dist.is_initialized()
-        self.rank = dist.get_rank() if self.several else 0
-        self.count = dist.get_world_size() if self.several else 1
-
-    def average(self, tensors: list[Tensor]) -> None:
-        """Replace each tensor by its mean over the processes, in one message."""
-        if self.several and tensors:
-            flat = torch.cat([tensor.flatten() for tensor in tensors])
-            dist.all_reduce(flat)
-            for tensor, mean in zip(tensors, (flat / self.count).split([t.numel() for t in tensors]), strict=True):
-                tensor.copy_(mean.view_as(tensor))
-
-    def follow_the_last(self, tensors: list[Tensor]) -> None:
-        """Take each tensor from the process whose tasks are the last of the meta-batch, as one process alone would."""
-        if self.several:
-            for tensor in tensors:
-                dist.broadcast(tensor, self.count - 1)
-
-
 class _Run:
     """The moving parts of one run."""
 
     def __init__(
-        self, learner: Learner, options: TrainingOptions, folder: Path | None, writes: bool, metric: Loss | None = None
+        self,
+        learner: Learner,
+        options: TrainingOptions,
+        folder: Path | None,
+        writes: bool,
+        metric: Loss | None,
+        optimiser: Optimizer | None,
+        schedule: LRScheduler | None,
     ) -> None:
         self.learner, self.options, self.folder, self.writes, self.metric = learner, options, folder, writes, metric
         self.parameters = list(learner.meta_parameters().values())
         self.device = self.parameters[0].device
-        self.optimiser = torch.optim.Adam(self.parameters, lr=options.outer_lr)
-        final = options.final_outer_lr if options.cosine else options.outer_lr
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, options.outer_steps, final)
+        # What a resumed run must have again, besides the options.
+        self.facts = {
+            "learner": learner.describe(),
+            "optimiser_settings": settings_of(optimiser),
+            "schedule_settings": settings_of(schedule),
+        }
+        self.stretches = schedule is None
+        self.optimiser = adam(learner, options.outer_lr) if optimiser is None else optimiser
+        if schedule is None:
+            final = options.final_outer_lr if options.cosine else None if optimiser else options.outer_lr
+            schedule = cosine(self.optimiser, options.outer_steps, final)
+        self.schedule = schedule
         self.history = History()
 
-    def outer_step(self, tasks: TaskBatch, processes: _Processes) -> float:
+    def outer_step(self, tasks: TaskBatch | TaskList, processes: Processes) -> float:
         """One meta-gradient and one step of the optimiser; the meta-loss before it."""
         self.learner.epoch = self.history.step // self.options.steps_per_epoch
         self.optimiser.zero_grad(set_to_none=True)
         with unchanged_on_error(self.learner):  # the statistics of a batch that is refused do not stay
-            loss = self.learner.meta_backward(tasks, first_task=processes.rank * tasks.num_tasks)
+            with processes.one_after_the_other(self.learner):
+                loss = self.learner.meta_backward(tasks, first_task=processes.rank * tasks.num_tasks)
             gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
             processes.average([*gradients, loss])
-            processes.average(self._running_statistics())
             processes.follow_the_last(self.learner.written_buffers())
             norm = torch.nn.utils.get_total_norm(gradients)
             if not (math.isfinite(value := loss.item()) and math.isfinite(norm.item())):
@@ -274,10 +306,11 @@ class _Run:
         if self.options.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.options.clip_norm, norm)
         self.optimiser.step()
-        self.schedule.step()
+        if not isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step()
         return value
 
-    def after_step(self, loss: float, held_out: TaskBatch | None) -> None:
+    def after_step(self, loss: float, held_out: TaskBatch | TaskList | None) -> None:
         """Count, log, validate, save."""
         history, options = self.history, self.options
         history.step += 1
@@ -300,7 +333,7 @@ class _Run:
             if epoch_ends and held_out is not None:
                 self._validate(held_out, row)
             history.rows.append(row)
-            self._write_curves()
+            self._write_row()
         if epoch_ends or history.step % options.checkpoint_every == 0:
             self._save()
 
@@ -316,23 +349,41 @@ class _Run:
                 raise ValueError(f"expected a whole checkpoint in {self.folder}, got damaged ones only")
             return  # killed before the first checkpoint: start again
         tensors, record = load_checkpoint(newest)
-        for name, value in dataclasses.asdict(self.options).items():
-            if value != record["options"].get(name):
-                raise ValueError(f"expected the run's own {name}={record['options'].get(name)}, got {value}")
+        more = self._expect_same_options(record["options"])
+        if more and record["history"]["stopped_early"]:
+            raise ValueError(f"expected a run that can go on, got one that patience has stopped at {newest.name}")
         _of_learner(self.learner, tensors)
-        chosen, kept = self.learner.describe(), record.get("learner", {})
-        for name, value in kept.items():
-            if chosen.get(name) != value:
-                was, now = (f"{name}={end}" for end in (value, chosen.get(name)))
-                raise ValueError(f"expected the run's own learner, with {was:.100}, got {now:.100}")
+        for part, kept in self.facts.items():
+            default = settings_of(None) if part.endswith("_settings") else {}  # of runs of old
+            _expect_same(part.removesuffix("_settings"), record.get(part, default), kept)
         load_learner(self.learner, newest)
         moments = {k.removeprefix("optimiser."): v for k, v in tensors.items() if k.startswith("optimiser.")}
         restore_optimiser(self.optimiser, moments, record["optimiser"])
-        self.schedule.load_state_dict(record["schedule"])
+        self.schedule.load_state_dict(from_plain(record["schedule"]))
+        if more and self.stretches:
+            stretch(self.schedule, self.options.outer_steps)
         best = [(score, name) for score, name in record["history"]["best"]]  # JSON knows no tuples
-        self.history = History(**{**record["history"], "best": best})
+        rows = record["history"]["rows"]  # in runs of old the rows themselves, else how many there are in curves.csv
+        self.history = History(**{**record["history"], "best": best, "rows": rows if isinstance(rows, list) else []})
+        if not isinstance(rows, list):
+            self.history.rows = self._read_curves(rows)
+        self._write_curves()
+        if (threads := record.get("threads", torch.get_num_threads())) != torch.get_num_threads():
+            warnings.warn(
+                f"expected {threads} threads, as the run had, for the same bits as without an interruption, got "
+                f"{torch.get_num_threads()}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
-    def _validate(self, held_out: TaskBatch, row: dict[str, Any]) -> None:
+    def _expect_same_options(self, recorded: Mapping[str, Any]) -> bool:
+        """The options of the run; whether there are more epochs now."""
+        for name, value in dataclasses.asdict(self.options).items():
+            if value != recorded.get(name) and not (name == "epochs" and value > recorded[name]):
+                raise ValueError(f"expected the run's own {name}={recorded.get(name)}, got {value}")
+        return self.options.epochs > recorded["epochs"]
+
+    def _validate(self, held_out: TaskBatch | TaskList, row: dict[str, Any]) -> None:
         given: dict[str, Any] = {} if self.metric is None else {"metric": self.metric}
         result = evaluate(self.learner, held_out.to(self.device), **given)
         row["validation_loss"] = score = result.loss().mean
@@ -341,6 +392,8 @@ class _Run:
             row["validation_accuracy"] = score = result.accuracy().mean
         if self.metric is not None:
             row["validation_score"] = score = result.score().mean
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(row["validation_loss"] if self.schedule.mode == "min" else score)
         if not math.isfinite(score) or not math.isfinite(row["validation_loss"]):
             warnings.warn(
                 f"expected a finite validation loss and score at outer step {self.history.step}, got "
@@ -367,10 +420,11 @@ class _Run:
             "epoch": self.learner.epoch,
             "meta_steps": self.learner.meta_steps,
             "options": dataclasses.asdict(self.options),
-            "learner": self.learner.describe(),
+            **self.facts,
+            "threads": torch.get_num_threads(),
             "optimiser": rest,
-            "schedule": self.schedule.state_dict(),
-            "history": dataclasses.asdict(self.history),
+            "schedule": as_plain(self.schedule.state_dict()),
+            "history": {**vars(self.history), "rows": len(self.history.rows)},
         }
         save_checkpoint(self.folder / self._name(), tensors, record)
         keep = {self._name(), *(name for _, name in self.history.best)}
@@ -378,19 +432,30 @@ class _Run:
             if path.name not in keep:
                 remove_checkpoint(path)
 
-    def _write_curves(self) -> None:
-        if self.folder is None or not self.writes:
-            return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self.history.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.history.rows)
-        write_atomically(self.folder.parent / "curves.csv", text.getvalue())
+    def _write_row(self) -> None:
+        """Add the last row to the file: so it takes no longer when the run is long."""
+        if self.folder is not None and self.writes:
+            if len(self.history.rows) == 1:
+                return self._write_curves()
+            append(self.folder.parent / "curves.csv", _as_csv(self.history.rows[-1:], header=False))
 
-    def _running_statistics(self) -> list[Tensor]:
-        if self.learner.query_statistics != "running":
-            return []
-        return [buffer for buffer in self.learner.buffers() if buffer.is_floating_point()]
+    def _write_curves(self) -> None:
+        if self.folder is not None and self.writes and self.history.rows:
+            write_atomically(self.folder.parent / "curves.csv", _as_csv(self.history.rows))
+
+    def _read_curves(self, count: int) -> list[dict[str, Any]]:
+        """The rows of the learning curve up to the step of the checkpoint, which knows how many these are."""
+        assert self.folder is not None
+        path = self.folder.parent / "curves.csv"
+        rows = [row for row in _rows_of(path) if row["step"] <= self.history.step]
+        if len(rows) != count:
+            warnings.warn(
+                f"expected the {count} rows of the learning curve up to outer step {self.history.step} in {path}, got "
+                f"{len(rows)}: go on with these",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return rows
 
     def _name(self) -> str:
         return f"step-{self.history.step:08d}"
@@ -415,3 +480,56 @@ def _checkpoint_folder(folder: str | Path | None, resume: bool) -> Path | None:
         raise ValueError(f"expected a folder with a run to resume, got {folder} without checkpoints")
     checkpoints.mkdir(parents=True, exist_ok=True)
     return checkpoints
+
+
+def _expect_own_rate(options: TrainingOptions, optimiser: Optimizer) -> None:
+    """An ``outer_lr`` that an optimiser of one's own does not have would do nothing."""
+    rates = [group.get("initial_lr", group["lr"]) for group in optimiser.param_groups]
+    if options.outer_lr not in (TrainingOptions.outer_lr, *rates):
+        raise ValueError(f"expected outer_lr only without an optimiser, which has its own rate, got {options.outer_lr}")
+
+
+def _fingerprint(distribution: TaskDistribution | None) -> str | None:
+    """A text that is another one for other tasks; ``None`` for a distribution that gives none."""
+    give = getattr(distribution, "fingerprint", None)
+    return "none" if distribution is None else str(give()) if callable(give) else None
+
+
+def _expect_same(part: str, recorded: Any, given: Any) -> None:
+    if found := _difference("", recorded, given):
+        was, now = (f"{found[0]}={value}" for value in found[1:])
+        raise ValueError(f"expected the run's own {part}, with {was:.100}, got {now:.100}")
+
+
+def _difference(name: str, recorded: Any, given: Any) -> tuple[str, Any, Any] | None:
+    """The first place where two records differ, and what each has there. Another version may know other names."""
+    if isinstance(recorded, dict) and isinstance(given, dict):
+        pairs = [(key, value, given[key]) for key, value in recorded.items() if key in given]
+    elif isinstance(recorded, list) and isinstance(given, list) and len(recorded) == len(given):
+        pairs = [(name, *both) for both in zip(recorded, given, strict=True)]
+    else:
+        return None if recorded == given else (name, recorded, given)
+    return next((found for pair in pairs if (found := _difference(*pair))), None)
+
+
+def _as_csv(rows: Sequence[Mapping[str, Any]], *, header: bool = True) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a learning curve, bit for bit; without a last one that a kill has cut off, and none where there is no file."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError):
+        return []
+    found = csv.DictReader(line for line in lines if line.endswith("\n"))
+    whole = ("step", "epoch")
+    try:
+        return [{k: int(v) if k in whole else float(v) if v else None for k, v in row.items()} for row in found]
+    except (ValueError, TypeError, KeyError):  # edited by hand
+        return []

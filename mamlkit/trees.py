@@ -16,7 +16,19 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tree_map, tree_map_only, tree_unflatten
 
-__all__ = ["Several", "Tree", "called_with", "each", "first", "joined", "leaves", "mapped", "named_leaves", "same_form"]
+__all__ = [
+    "Several",
+    "Tree",
+    "called_with",
+    "each",
+    "first",
+    "joined",
+    "leaves",
+    "mapped",
+    "named_leaves",
+    "same_form",
+    "shapes",
+]
 
 Tree = Any  # a tensor, or a tuple or dict of tensors, of tuples, of dicts
 Several = tuple[Any, ...] | Mapping[str, Any]  # one that is no tensor

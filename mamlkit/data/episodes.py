@@ -6,6 +6,7 @@ set and other images of the same classes for the query set: Vinyals et al., 2016
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
@@ -168,6 +169,16 @@ class ImageTasks:
         """Channels, height and width of an input."""
         channels, height, width = self.classes.images.shape[1:]
         return channels, height, width
+
+    def fingerprint(self) -> str:
+        """A text that is another one when an image, a class or a setting is: what a resumed run compares."""
+        images, digest = self.classes.images, hashlib.sha256()
+        digest.update(self.classes.counts.numpy().tobytes())
+        digest.update(images.cpu().contiguous().numpy().data)
+        return (
+            f"{len(self.classes)} classes, {len(images)} images {tuple(images.shape[1:])} {digest.hexdigest()[:16]}, "
+            f"{self.ways} ways, {self.shots} shots, {self.queries} queries{', turned' * self.rotations}"
+        )
 
     def class_name(self, number: int) -> str:
         """What class ``number`` of ``sample_with_classes`` is called, with its turn where it has one."""

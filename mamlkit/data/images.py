@@ -24,6 +24,7 @@ __all__ = ["image_arrays", "image_folder"]
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow would try others: an EPS file starts Ghostscript
+_LARGEST = 1 << 27  # bytes of a file
 _OTHER_IMAGES = (
     ".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".pbm", ".psd", ".svg", ".ico", ".tga", ".dds", ".eps",
     ".jfif", ".raw", ".dng",
@@ -64,7 +65,8 @@ def image_folder(
 
     Raises:
         FileNotFoundError: if there is no such folder, or it holds no class with an image.
-        ValueError: if a file cannot be read as an image (the message names it), the fractions do not fit, or as
+        ValueError: if a file cannot be read as an image (the message names it) or has more than 2^27 bytes or about 9 * 10^7
+            pixels, the fractions do not fit, or as
             ``ImageTasks`` has it.
     """
     expect_one_of("split", split, _SPLITS)
@@ -190,10 +192,12 @@ def _image_files(folder: Path) -> list[Path]:
 def _read(path: Path, size: int, colour: bool) -> Tensor:
     """One file: uint8 ``(channels, size, size)``."""
     try:
+        if (bytes_there := path.stat().st_size) > _LARGEST:  # Pillow would hold a part of a file several times
+            raise ValueError(f"it has {bytes_there} bytes, more than {_LARGEST}")
         with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as file:
-            warnings.simplefilter(
-                "ignore"
-            )  # of a damaged tag, for instance: what counts is whether the pixels can be read
+            # Of a damaged tag, for instance: what counts is whether the pixels can be read, and that they are not too many.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = _upright(file)
             if image.mode.startswith("I"):  # 16 bits a pixel
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))

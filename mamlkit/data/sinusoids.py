@@ -46,6 +46,10 @@ class Sinusoids:
         self.shots = expect_at_least("shots", shots, 1)
         self.queries = expect_at_least("queries", queries, 1)
 
+    def fingerprint(self) -> str:
+        """A text that is another one when a setting is: what a resumed run compares."""
+        return f"sinusoids, {self.shots} shots, {self.queries} queries"
+
     def sample(self, num_tasks: int, generator: torch.Generator) -> TaskBatch:
         """Draw tasks: inputs and targets are ``(tasks, points, 1)``."""
         batch, _, _ = self.sample_with_curves(num_tasks, generator)

@@ -86,4 +86,5 @@ class InFloat64:
     def sample(self, num_tasks: int, generator: torch.Generator) -> TaskBatch:
         """As the source draws them; class numbers stay whole numbers."""
         tasks = self.source.sample(num_tasks, generator)
+        assert isinstance(tasks, TaskBatch)  # the recipes' tasks have one shape
         return TaskBatch(*(part.double() if part.is_floating_point() else part for part in tasks))

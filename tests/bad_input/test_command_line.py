@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import shlex
 import shutil
 import sys
@@ -44,13 +45,17 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     status, _, err = call(["train", "--out", str(folder / "RUN"), *SMALL])
     assert status == 0, err
+    other = [*SMALL, "--inner-lr", "0.05", "--seed", "3", "--no-cosine"]
+    status, _, err = call(["train", "--out", str(folder / "other"), *other])
+    assert status == 0, err
     return folder
 
 
 @pytest.fixture
 def here(finished, tmp_path, monkeypatch):
     """A working folder with a copy of that run and a few things that stand in the way."""
-    shutil.copytree(finished / "RUN", tmp_path / "RUN")
+    for name in ("RUN", "other"):
+        shutil.copytree(finished / name, tmp_path / name)
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     damaged = tmp_path / "damaged"
@@ -113,8 +118,28 @@ BAD_COMMANDS = [
     ("a file above", ["train", "--out", "file/new", *SMALL], "file"),
     ("nothing to resume", ["train", "--out", "new", "--resume"], "that `python -m mamlkit train` wrote, got new"),
     ("an empty folder to resume", ["train", "--out", "empty", "--resume"], "got empty without run.json"),
-    ("other epochs on resume", ["train", "--out", "RUN", "--resume", "--epochs", "9"], "--epochs 2 with --resume, got 9"),
+    ("another batch on resume", ["train", "--out", "RUN", "--resume", "--meta-batch", "9"], "--meta-batch 2 with --resume, got 9"),
     ("another learner on resume", ["train", "--out", "RUN", "--resume", "--learner", "maml"], "--learner maml++"),
+    ("the default learner rate, typed, on resume", ["train", "--out", "other", "--resume", "--inner-lr", "0.1"], "--inner-lr 0.05 with --resume, got 0.1"),
+    ("the default seed, typed, on resume", ["train", "--out", "other", "--resume", "--seed", "0"], "--seed 3 with --resume, got 0"),
+    ("a switch that is the default on resume", ["train", "--out", "other", "--resume", "--cosine"], "--cosine False with --resume, got True"),
+    ("fewer epochs on resume", ["train", "--out", "RUN", "--resume", "--epochs", "1"], "--epochs 2 with --resume, got 1"),
+    ("other settings on resume", ["train", "--out", "RUN", "--resume", "--optimiser-settings", "eps=1e-6"], "--optimiser-settings () with"),
+    ("an unknown optimiser", [*NEW, "--optimiser", "Lion2"], "expected optimiser to be one of 'ASGD', 'Adadelta'"),
+    ("an optimiser that is none", [*NEW, "--optimiser", "Optimizer"], "expected optimiser to be one of"),
+    ("an optimiser with a closure", [*NEW, "--optimiser", "LBFGS"], "expected settings that LBFGS of torch takes, got: "),
+    ("settings it does not know", [*NEW, "--optimiser-settings", "momentum=1"], "Adam of torch takes, got: Adam.__init__() got an"),
+    ("settings that cannot be", [*NEW, "--optimiser", "SGD", "--optimiser-settings", "momentum=-1"], "got: Invalid momentum value: -1"),
+    ("settings without a value", [*NEW, "--optimiser-settings", "amsgrad"], "--optimiser-settings as NAME=VALUE, got 'amsgrad'"),
+    ("settings without a name", [*NEW, "--schedule", "StepLR", "--schedule-settings", "=3"], "--schedule-settings as NAME=VALUE, got '=3'"),
+    ("a schedule that lacks a setting", [*NEW, "--schedule", "StepLR"], "settings that StepLR of torch takes, got: "),
+    ("an unknown schedule", [*NEW, "--schedule", "cosine"], "expected schedule to be one of 'ChainedScheduler'"),
+    ("a schedule that ends early", [*NEW, "--schedule", "OneCycleLR", "--schedule-settings", "max_lr=1", "total_steps=2"], "for 4 outer steps"),
+    ("settings of no schedule", [*NEW, "--schedule-settings", "gamma=1"], "expected --schedule-settings only with --schedule"),
+    ("a last rate beside a schedule", [*NEW, "--schedule", "StepLR", "--final-outer-lr", "0.1"], "--final-outer-lr only with --cosine"),
+    ("a rate for fixed step sizes", [*NEW, "--learner", "maml", "--step-size-lr", "0.1"], "only where these are learned"),
+    ("a decay that it does not know", [*NEW, "--optimiser", "Rprop", "--step-size-decay", "0.1"], "with weight_decay for step sizes, got Rprop"),
+    ("no rate for step sizes", [*NEW, "--step-size-lr", "0"], "step_size_lr to be a finite number > 0, got 0.0"),
     ("damaged checkpoints on resume", ["train", "--out", "damaged", "--resume"], "got damaged ones only"),
     ("a torn run.json", ["train", "--out", "torn", "--resume"], "to hold a recorded configuration, got a damaged file"),
     ("a run.json that is a list", ["info", "list"], "to hold a recorded configuration, got a damaged file"),
@@ -175,3 +200,44 @@ def test_help_names_every_default(command):
     assert status == 0 and err == "" and "--help" in out
     if command == "train":
         assert out.count("default:") >= 30 and "(default: maml++)" in out
+
+
+def test_what_is_typed_again_may_be_the_run_s_own(here):
+    arguments = ["--resume", "--inner-lr", "0.05", "--seed", "3", "--no-cosine", "--epochs", "2"]
+    before = contents(here)
+    status, out, _ = call(["train", "--out", "other", *arguments])
+    assert status == 0 and "4 outer steps in" in out and contents(here) == before
+    status, out, _ = call(["train", "--out", "other", "--resume", "--epochs", "3"])
+    assert status == 0 and "6 outer steps in" in out
+    record = json.loads((here / "other" / "run.json").read_text())
+    assert record["configuration"]["training"]["epochs"] == 3 and record["threads"] == torch.get_num_threads()
+    assert [entry["command"] for entry in record["resumed"]] == [
+        "python -m mamlkit train --out other --resume --epochs 3"
+    ]
+    assert call(["train", "--out", "other", "--resume"])[0] == 0
+
+
+INTERRUPTED = {
+    "a new run": (NEW, "mamlkit.__main__.Configuration.build_tasks", "before anything was written"),
+    "its first step": (NEW, "mamlkit.__main__.fit",
+                       "python -m mamlkit train --out new --resume starts again: there is no checkpoint yet"),
+    "a run that goes on": (["train", "--out", "RUN", "--resume"], "mamlkit.__main__.fit",
+                           "python -m mamlkit train --out RUN --resume goes on after step-00000004"),
+    "evaluate": (["evaluate", "RUN"], "mamlkit.__main__.evaluate_ensemble", "nothing was written"),
+    "evaluate into a file": (["evaluate", "RUN", "--json", "r.json"], "mamlkit.__main__.evaluate_ensemble",
+                             "r.json is as it was or whole"),
+    "info": (["info"], "mamlkit.__main__.versions", "nothing was written"),
+    "the reading of the command line": (["info"], "mamlkit.__main__.tyro.cli", "nothing was done yet"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_an_interrupted_command_says_what_is_true_of_it(here, name, monkeypatch):
+    arguments, place, message = INTERRUPTED[name]
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupt)
+    status, _, err = call(arguments)
+    assert status == 1 and err == f"mamlkit: interrupted: {message}\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -89,6 +91,74 @@ def test_a_picture_is_turned_whatever_its_other_tags_are(tmp_path, odd, turn):
     Image.fromarray(pixels).save(tmp_path / "a" / "0.jpg", exif=exif(tag, *ODD_TAGS[odd]), quality=100)
     found = folder(tmp_path).of_class(0)[0, 0]
     assert (found.int() - torch.from_numpy(expected.copy()).int()).abs().max() <= 2
+
+
+def chunk(kind, data=b"", length=None):
+    length = len(data) if length is None else length
+    return struct.pack(">I", length) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, *chunks):
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks)
+
+
+PIXELS = chunk(b"IDAT", zlib.compress(bytes(72))) + chunk(b"IEND")
+LARGE = {
+    "a chunk of a gigabyte that is there": (png(8, 8) + struct.pack(">I", 1 << 30) + b"zTXt", 1 << 30, "1073741"),
+    "a chunk of a gigabyte that is not": (png(8, 8, chunk(b"iCCP", length=1 << 30)), 0, ""),
+    "a chunk of two gigabytes": (png(8, 8, chunk(b"eXIf", length=(1 << 31) - 1)), 0, ""),
+    "a text that unpacks to a gigabyte": (
+        png(8, 8, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 26))), PIXELS), 0, ""
+    ),
+    "a picture of 10^8 points": (png(10000, 10000, PIXELS), 0, "exceeds limit"),
+    "a picture of 4 * 10^18 points": (png(2**31 - 1, 2**31 - 1, PIXELS), 0, "exceeds limit"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_parts_are_not_read(tmp_path, name):
+    """What Python holds at most is measured. A sparse file takes no room on the disk."""
+    data, size, reason = LARGE[name]
+    for letter in "ab":
+        for number in range(2):
+            picture(tmp_path / letter / f"{number}.png")
+    path = tmp_path / "a" / "0.png"
+    path.write_bytes(data)
+    if size:
+        with path.open("r+b") as file:
+            file.truncate(size + 100)
+    tracemalloc.start()
+    try:
+        folder(tmp_path)
+    except ValueError as error:
+        assert str(error).startswith(f"expected an image that can be read, got {path}: ") and reason in str(error)
+    else:
+        assert not reason
+    finally:
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most < 1 << 28
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "dds"])
+@pytest.mark.parametrize("harm", ["whole", "cut off", "a size of 2^31", "no format"])
+def test_dds_is_not_read_under_any_name(tmp_path, ending, harm):
+    for letter in "ab":
+        for number in range(2):
+            picture(tmp_path / letter / f"{number}.png")
+    path = tmp_path / "a" / f"0.{ending}"
+    Image.new("RGB", (8, 8)).save(path, format="DDS")
+    data = path.read_bytes()
+    data = {"whole": data, "cut off": data[:100], "a size of 2^31": data[:12] + b"\xff\xff\xff\x7f" * 2 + data[20:],
+            "no format": data[:84] + b"????" + data[88:]}[harm]  # fmt: skip
+    path.write_bytes(data)
+    if ending == "dds":
+        with pytest.warns(RuntimeWarning, match=r"left out a/0\.dds$"):
+            assert folder(tmp_path).counts.tolist() == [2, 2]
+        return
+    with pytest.raises(ValueError, match=rf"^expected an image that can be read, got .*0\.{ending}: cannot identify"):
+        folder(tmp_path)
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "bmp", "tif"])

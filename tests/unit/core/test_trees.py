@@ -263,6 +263,19 @@ def test_training_from_a_distribution(case, tmp_path):
     )
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_tasks_of_unequal_sizes(case):
+    model, tasks, loss = made(case)
+    parts = [[one(part, number) for number in range(3)] for part in tasks]
+    parts[0][1], parts[1][1] = (trees.mapped(lambda v: v[:3], part[1]) for part in parts[:2])
+    alone = []
+    for number in range(3):
+        batch = mamlkit.TaskBatch(*(trees.mapped(lambda v: v[None], part[number]) for part in parts))
+        alone.append(learner_of(model, loss).meta_backward(batch).item())
+    system = mamlkit.ModelAgnosticMetaLearning(model, loss=loss, inner_steps=K, inner_lr=RATE)
+    assert system.meta_train_step(*parts) == pytest.approx(sum(alone) / 3, rel=1e-10)
+
+
 def test_lower_precision_goes_in_and_comes_back():
     for case in ("pair", "text", "gaussian"):
         model, tasks, loss = made(case)

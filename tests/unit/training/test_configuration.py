@@ -12,7 +12,14 @@ from torch import nn
 
 import mamlkit
 from mamlkit.algorithms import ALGORITHMS
-from mamlkit.configuration import Configuration, LearnerOptions, NetworkOptions, TaskOptions, parameter_count
+from mamlkit.configuration import (
+    Configuration,
+    LearnerOptions,
+    NetworkOptions,
+    OptimiserOptions,
+    TaskOptions,
+    parameter_count,
+)
 from mamlkit.training import TrainingOptions
 
 IMAGE = (1, 16, 16)
@@ -124,3 +131,28 @@ def test_tasks_by_name():
         Configuration(TaskOptions(data="folder")).build_tasks("train")
     with pytest.raises(ValueError, match="expected a device that torch can compute on here, got 'toaster'"):
         Configuration(device="toaster").build_learner(None)
+
+
+def test_optimiser_and_schedule_by_name():
+    options = OptimiserOptions(
+        "AdamW", ("betas=(0.8, 0.9)", "amsgrad=True"), 1e-4, 0.0, "MultiStepLR", ("milestones=[2,5]", "gamma=0.5")
+    )
+    chosen = Configuration(
+        learner=LearnerOptions(inner_steps=2), training=TrainingOptions(outer_lr=0.01), optimiser=options
+    )
+    assert Configuration.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
+    learner = chosen.build_learner(None)
+    optimiser, schedule = chosen.build_optimiser(learner)
+    weights, rates = optimiser.param_groups
+    assert type(optimiser) is torch.optim.AdamW and weights["betas"] == (0.8, 0.9) and weights["amsgrad"] is True
+    assert (weights["lr"], rates["lr"], weights["weight_decay"], rates["weight_decay"]) == (0.01, 1e-4, 0.01, 0.0)
+    assert {id(p) for p in rates["params"]} == {id(p) for p in learner.step_sizes.parameters()}
+    assert {id(p) for p in weights["params"]} == {id(p) for p in learner.model.parameters()}
+    assert type(schedule) is torch.optim.lr_scheduler.MultiStepLR and schedule.gamma == 0.5
+    assert Configuration().build_optimiser(learner) == (None, None)
+
+
+def test_a_record_of_before_has_no_optimiser():
+    values = Configuration().to_json()
+    del values["optimiser"]
+    assert Configuration.from_json(values) == Configuration()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 import signal
@@ -157,3 +158,61 @@ def test_evaluate_and_info_say_what_is_in_a_run(folder, monkeypatch, capsys):
     theta = sum(v.numel() for k, v in tensors.items() if k.startswith("learner.model.") and k[-4:] in ("ight", "bias"))
     assert f"{theta} parameters in theta, " in shown
     assert record["versions"]["torch"] == torch.__version__ and "train --out shown" in record["command"]
+
+
+STATISTICS = """
+import sys
+import torch
+from torch import nn
+from torch.nn import functional as F
+import mamlkit
+from mamlkit.runs import processes
+
+class Wide(mamlkit.Sinusoids):
+    def sample(self, num_tasks, generator):
+        return mamlkit.TaskBatch(*(part.double() for part in super().sample(num_tasks, generator)))
+
+def learner(kind):
+    torch.manual_seed(0)
+    momentum = None if kind == "mean" else 0.3
+    model = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4, momentum=momentum), nn.Tanh(), nn.Linear(4, 1)).double()
+    if kind == "rows":
+        return mamlkit.maml_plus_plus(model, loss=F.mse_loss, inner_steps=2, inner_lr=0.01, per_step_statistics=True)
+    sizes = mamlkit.FixedStepSize(mamlkit.parameters_of(model), 0.01)
+    return mamlkit.Learner(model, loss=F.mse_loss, inner_steps=2, step_sizes=sizes, query_statistics="running",
+                           outer_loss=mamlkit.MultiStep([0.5, 0.5]))
+
+def run(folder):
+    options = mamlkit.TrainingOptions(epochs=2, steps_per_epoch=5, meta_batch=4)
+    for kind in ("rows", "own", "mean"):
+        mamlkit.fit(learner(kind), Wide(5, 5), options=options, folder=f"{folder}-{kind}")
+
+if __name__ == "__main__":
+    with processes("cpu"):
+        run("statistics-two")
+"""
+
+
+def test_running_statistics_of_two_processes_are_those_of_one(folder, monkeypatch):
+    """Of each inner step, the model's own, and the mean of all passes; in float64, so that nothing but the order is left."""
+    (folder / "shared_statistics.py").write_text(STATISTICS)
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "shared_statistics.py"]
+    shared = start(folder, *command)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            importlib.import_module("shared_statistics").run("statistics-one")
+        output = shared.communicate(timeout=240)[0]
+    finally:
+        if shared.poll() is None:
+            shared.terminate()
+            shared.communicate()
+    assert shared.returncode == 0, output
+    for kind in ("rows", "own", "mean"):
+        one, two = last(folder, f"statistics-one-{kind}"), last(folder, f"statistics-two-{kind}")
+        moved = [key for key in one if "running" in key or "num_batches" in key]
+        assert len(moved) == (5 if kind == "rows" else 3)
+        for key, value in one.items():
+            assert torch.allclose(value, two[key], rtol=1e-9, atol=1e-12), (kind, key)
+        assert one["learner.model.1.num_batches_tracked"] == 4 * 10 * 2
