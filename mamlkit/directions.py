@@ -131,7 +131,8 @@ class ClipNorm(Direction):
         self, gradients: Parameters, parameters: Parameters, memory: Memory, step: int
     ) -> tuple[Parameters, Memory]:
         """The gradient, scaled down where it is long."""
-        square = sum((_squares(gradient).sum() for gradient in gradients.values()), start=torch.zeros(()))  # ()
+        first, *others = (_squares(gradient).sum() for gradient in gradients.values())
+        square = sum(others, first)  # ()
         long = square > self.norm**2
         length = torch.where(long, square, 1.0).sqrt()  # a root of what may be zero has no derivative
         scale = torch.where(long, self.norm / length, 1.0)

@@ -269,3 +269,14 @@ def test_given_parameters_may_start_anywhere():
     path = mamlkit.adapt(problem.module, x, y, loss=problem.loss, steps=2, step_sizes=0.1, direction=[Adam(eps=0.1)])
     loss = problem.loss(functional_call(problem.module, path[-1], (query_x,)), query_y)
     assert all(g.isfinite().all() for g in torch.autograd.grad(loss, list(problem.module.parameters())))
+
+
+@pytest.mark.parametrize("engine", ["task_by_task", "all_at_once"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_meta_step_runs_without_data(case, engine):
+    """No direction looks at numbers, or makes tensors on a device of its own."""
+    tasks = mamlkit.Sinusoids(3, 3).sample(2, torch.Generator().manual_seed(0)).to("meta")
+    model = mamlkit.mlp(seed=0).to("meta")
+    learner = mamlkit.maml(model, direction=CASES[case][0], loss=F.mse_loss, inner_steps=2, engine=engine)
+    assert learner.meta_backward(tasks).device.type == "meta"
+    assert all(p.grad.device.type == "meta" and p.grad.shape == p.shape for p in model.parameters())
