@@ -27,7 +27,6 @@ __all__ = [
     "mapped",
     "named_leaves",
     "same_form",
-    "shapes",
 ]
 
 Tree = Any  # a tensor, or a tuple or dict of tensors, of tuples, of dicts
