@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from mamlkit.checking._cases import attempt_with_copies, expect, judge
-from mamlkit.checking._report import as_tensor, correct, wrong
+from mamlkit.checking._report import as_tensor, close, correct, wrong
 from mamlkit.data.sinusoids import Sinusoids
 
-__all__ = ["check_interval", "check_mean", "check_sample", "check_split", "check_steps"]
+__all__ = ["check_family", "check_interval", "check_mean", "check_sample", "check_split", "check_steps"]
 
 LOW, HIGH = Sinusoids.amplitudes
 MEAN_AMPLITUDE = (LOW + HIGH) / 2
@@ -300,6 +300,29 @@ def check_steps(answer: Callable[..., Any]) -> None:
     judge("1.5", number, cases, why)
 
 
+def check_family(answer: Callable[..., Any]) -> None:
+    """Exercise 1.6, the curve of the family through a few points.
+
+    Args:
+        answer: ``fit_family(support_x, support_y, query_x)``, each ``(tasks, points, 1)``, giving the values at ``query_x``.
+    """
+    for shots in (5, 2):
+        x, y, query_x, truth = _family_tasks(shots)
+        done, result = attempt_with_copies("1.6", answer, x, y, query_x)
+        if not done:
+            return
+        value = as_tensor(result)
+        if value is None:
+            return wrong("1.6", "Return one tensor, the values at query_x.")
+        if value.numel() != truth.numel():
+            expected, got = tuple(truth.shape), tuple(value.shape)
+            return wrong("1.6", f"For query_x of shape {expected} the values should have that shape too, got {got}.")
+        value = value.reshape(truth.shape)
+        if (value - truth).abs().amax() > 0.02:  # coarse enough for a fit by gradient descent
+            return wrong("1.6", _family_problem(value, shots))
+    correct("1.6", "Two points are enough: a task of this family hides two numbers, and they enter linearly.")
+
+
 def _why_other_step(losses: Tensor, target: float, truth: float, hints: Mapping[float, str], answer: Tensor) -> str:
     hint = "Where the target is never reached, return math.inf." if truth == math.inf else hints.get(answer.item(), "")
     if answer.isnan():
@@ -331,3 +354,58 @@ def _only_for_single_numbers(function: Callable[..., Any], x: Tensor) -> bool:
         return all(isinstance(float(function(float(value))), float) for value in x)
     except Exception:
         return False
+
+
+def _family_tasks(shots: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Support x and y, query x and y of four tasks, each ``(4, points, 1)``; no two of its points nearly half a turn apart."""
+    x = (
+        torch.tensor([-4.0, -2.6, 0.3, 1.9, 4.6], dtype=torch.float64)[:shots]
+        + torch.linspace(0, 0.3, 4).double()[:, None]
+    )
+    query_x = torch.linspace(-5, 5, 7, dtype=torch.float64).repeat(4, 1)
+    amplitude = torch.tensor([0.6, 4.5, 3.0, 1.7], dtype=torch.float64)[:, None]
+    phase = torch.tensor([0.4, 2.9, 1.3, 2.2], dtype=torch.float64)[:, None]
+    y, truth = (amplitude * (points - phase).sin() for points in (x, query_x))
+    return x[..., None], y[..., None], query_x[..., None], truth[..., None]
+
+
+def _family_problem(value: Tensor, shots: int) -> str:
+    """What is wrong with values that are not those of the curves."""
+    x, y, query_x, truth = _family_tasks(shots)
+
+    def fit(at_support: list[Tensor], at_query: list[Tensor], pooled: bool = False) -> Tensor:
+        known, asked = torch.cat(at_support, -1), torch.cat(at_query, -1)  # (4, points, features) each
+        if pooled:
+            return asked @ torch.linalg.pinv(known.flatten(0, 1)) @ y.flatten(0, 1)
+        return asked @ (torch.linalg.pinv(known) @ y)
+
+    known, asked = [x.sin(), x.cos()], [query_x.sin(), query_x.cos()]
+    mistakes = {
+        "One curve for all tasks: every task needs its own two numbers. Keep the axis of tasks.": fit(
+            known, asked, pooled=True
+        ),
+        "The phase is missing: a sin(x) has one free number, and the family has two.": fit(known[:1], asked[:1]),
+        "These are straight lines through the points. Which curves does the family hold?": fit(
+            [x, torch.ones_like(x)], [query_x, torch.ones_like(query_x)]
+        ),
+        "The curve is upside down: its sign.": -truth,
+        "This is the average curve of all tasks; the support points are not used.": -2
+        / math.pi
+        * MEAN_AMPLITUDE
+        * query_x.cos(),
+        "This answers 0 everywhere.": torch.zeros_like(truth),
+        "Sine and cosine stand in a different order for the support and the query points.": fit(known, asked[::-1]),
+        "A sign differs between the support and the query points: sin(x - b) is sin x cos b minus cos x sin b.": fit(
+            known, [asked[0], -asked[1]]
+        ),
+    }
+    for mistake, wrong_value in mistakes.items():
+        if close(value, wrong_value):
+            return mistake
+    if shots == 2:
+        return (
+            "With five points it is right, with two it is not. Does your curve have more than two free numbers, "
+            "a constant for instance?"
+        )
+    loss, mean = (value - truth).square().mean(), truth.square().mean()
+    return f"The query loss on four tasks is {loss:.3f}, where 0 is possible. Answering 0 everywhere gives {mean:.3f}."

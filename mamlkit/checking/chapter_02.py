@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from mamlkit.tasks import TaskBatch
 __all__ = [
     "check_episode",
     "check_inner_loop",
+    "check_mended_training",
     "check_outer_objective",
     "check_query_losses",
     "check_wrong_lines",
@@ -239,6 +241,52 @@ def check_episode(images: Mapping[str, Any]) -> None:
     )
 
 
+def check_mended_training(train: Callable[..., Any]) -> None:
+    """Exercise 2.6.
+
+    Args:
+        train: of theta ``(2,)``, a list of ``TaskBatch``, the number of inner steps, alpha and beta; returns the trained theta.
+    """
+    exercise, steps, alpha, beta = "2.6", 2, 0.1, 0.1
+    start = _theta().detach()
+    theta, stream = start.clone(), [_tasks().select(slice(0, 2)), _tasks().select(slice(1, 3)), _tasks()]
+    done, result = attempt(exercise, train, theta, stream, steps, alpha, beta)
+    if not done:
+        return
+    answer = as_tensor(result)
+    if answer is None or answer.numel() != 2:
+        kind = type(result).__name__ if answer is None else f"shape {tuple(answer.shape)}"
+        return wrong(exercise, f"Expected the trained theta of shape (2,), got {kind}.")
+    if not torch.equal(theta.detach(), start):
+        return wrong(
+            exercise, "The tensor theta that was handed in has moved. Train a copy, as the given function does."
+        )
+    if close(answer, start):
+        return wrong(exercise, "The result is the theta that was handed in: nothing was trained.")
+    trained = {
+        mistakes: _train_lines(start, stream, steps, alpha, beta, mistakes)
+        for count in range(len(_TRAINING_MISTAKES) + 1)
+        for mistakes in combinations(_TRAINING_MISTAKES, count)
+    }
+    if close(answer, trained[()]):
+        return correct(exercise, "Each task starts from theta, and each outer step has its own, full meta-gradient.")
+    if close(answer, trained[tuple(_TRAINING_MISTAKES)]):
+        return not_attempted(exercise)
+    for mistakes, theta_then in trained.items():
+        if close(answer, theta_then):
+            left = "One mistake is left" if len(mistakes) == 1 else f"{len(mistakes)} mistakes are left"
+            return wrong(exercise, f"{left}. {' '.join(_TRAINING_MISTAKES[mistake] for mistake in mistakes)}")
+    for others, theta_then in (
+        ("sum", _train_lines(start, stream, steps, alpha, beta, ("sum",))),
+        ("steps", _train_lines(start, stream, 1, alpha, beta, ())),
+        ("support", _train_lines(start, stream, steps, alpha, beta, ("support",))),
+    ):
+        if close(answer, theta_then):
+            return wrong(exercise, _OTHER_TRAINING_MISTAKES[others])
+    expected, got = ([round(x, 4) for x in values.tolist()] for values in (trained[()], answer))
+    wrong(exercise, f"After three outer steps theta should be {expected}, got {got}.")
+
+
 _LINES = {
     1: "every task brings a support and a query set.",
     2: "each task starts from the initialisation, on its own.",
@@ -353,3 +401,37 @@ def _line(value: Any) -> int | None:
         return None
     found = re.search(r"\d+", str(value))
     return int(found.group()) if found else None
+
+
+_TRAINING_MISTAKES = {
+    "chained": "A task starts from parameters that an earlier task has moved.",
+    "first order": "The inner gradient counts as a constant, so the outer gradient is the first-order one.",
+    "accumulated": "Gradients of earlier outer steps are still in theta.grad.",
+}
+_OTHER_TRAINING_MISTAKES = {
+    "sum": "The three mistakes are mended, but the losses are summed now. The objective is their mean.",
+    "steps": "The three mistakes are mended, but there is only one inner step now. Take as many as `steps` says.",
+    "support": "The three mistakes are mended, but the grade is now the support loss.",
+}
+
+
+def _train_lines(
+    start: Tensor, stream: list[TaskBatch], steps: int, alpha: float, beta: float, mistakes: tuple[str, ...]
+) -> Tensor:
+    """MAML on lines by plain gradient descent, with these mistakes."""
+    theta, accumulated = start.clone().requires_grad_(), torch.zeros_like(start)
+    for tasks in stream:
+        point, losses = theta, []
+        for sx, sy, qx, qy in zip(*tasks, strict=True):
+            if "chained" not in mistakes:
+                point = theta
+            for _ in range(steps):
+                loss = _line_loss(point, sx, sy)
+                (gradient,) = torch.autograd.grad(loss, point, create_graph="first order" not in mistakes)
+                point = point - alpha * gradient  # (2,)
+            losses.append(_line_loss(point, *((sx, sy) if "support" in mistakes else (qx, qy))))
+        total = torch.stack(losses).sum() if "sum" in mistakes else torch.stack(losses).mean()
+        (gradient,) = torch.autograd.grad(total, theta)
+        accumulated = accumulated + gradient if "accumulated" in mistakes else gradient
+        theta = (theta - beta * accumulated).detach().requires_grad_()  # (2,)
+    return theta.detach()

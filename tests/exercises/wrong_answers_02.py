@@ -112,6 +112,35 @@ QUERY_RIGHT = {
     "after": "losses.append(query_loss(point))",
     "result": "losses",
 }
+MEND = """
+def train(theta, stream, steps, alpha, beta):
+    {theta}
+    optimiser = torch.optim.SGD([theta], lr=beta)
+    for tasks in stream:
+        {zero}
+        point, losses = theta, []
+        for sx, sy, qx, qy in zip(*tasks, strict=True):
+            {start}
+            for _ in range({steps}):
+                loss = line_loss(point, sx, sy)
+                (gradient,) = torch.autograd.grad(loss, point, create_graph={graph})
+                point = {point}
+            losses.append(line_loss(point, {graded}))
+        torch.stack(losses).{mean}().backward()
+        optimiser.step()
+    return {result}
+"""
+MEND_RIGHT = {
+    "theta": "theta = theta.detach().clone().requires_grad_()",
+    "zero": "optimiser.zero_grad()",
+    "start": "point = theta",
+    "steps": "steps",
+    "graph": True,
+    "point": "point - alpha * gradient",
+    "graded": "qx, qy",
+    "mean": "mean",
+    "result": "theta.detach()",
+}
 
 
 def inner(**changes):
@@ -124,6 +153,10 @@ def outer(**changes):
 
 def query(**changes):
     return QUERY.format(**QUERY_RIGHT | changes)
+
+
+def mend(**changes):
+    return MEND.format(**MEND_RIGHT | changes)
 
 
 WRONG = {
@@ -197,6 +230,36 @@ WRONG = {
         ('images = {"support": 5, "query": 75, "forward": 420}', "not needed after the last step"),
         ('images = {"support": 5, "query": 75, "forward": 399}', "Count again"),
         ('images = {"support": 5, "query": None, "forward": None}', "has no answer yet"),
+    ],
+    "ex-mend": [
+        (mend(zero="pass"), "One mistake is left. Gradients of earlier outer steps"),
+        (mend(start="pass"), "One mistake is left. A task starts from parameters"),
+        (mend(graph=False), "One mistake is left. The inner gradient counts as a constant"),
+        (mend(zero="pass", graph=False), "2 mistakes are left"),
+        (mend(start="pass", graph=False), "2 mistakes are left"),
+        (mend(start="pass", zero="pass"), "2 mistakes are left"),
+        (
+            mend(zero="pass").replace("optimiser.step()", "optimiser.step()\n        point = theta"),
+            "One mistake is left",
+        ),
+        (mend(mean="sum"), "the losses are summed now"),
+        (mend(steps="1"), "only one inner step"),
+        (mend(graded="sx, sy"), "the grade is now the support loss"),
+        (mend(result="losses"), "Expected the trained theta"),
+        (mend(theta="given, theta = theta, theta.clone().requires_grad_()", result="given"), "nothing was trained"),
+        (mend(theta="theta.requires_grad_()"), "has moved"),
+        (mend(point="(point - alpha * gradient).detach()"), "Your code raised RuntimeError"),
+        (mend(point="point + alpha * gradient"), "After three outer steps"),
+    ],
+}
+
+RIGHT = {
+    "ex-mend": [
+        mend(),
+        mend(zero="theta.grad = None"),
+        mend(result="theta.tolist()"),
+        mend(zero="pass").replace("optimiser.step()", "optimiser.step()\n        optimiser.zero_grad()"),
+        mend(start="point = theta.clone()"),
     ],
 }
 
