@@ -14,7 +14,7 @@ from mamlkit.checking._cases import expect, hessian, judge, normal, problem
 from mamlkit.checking._memory import memory_of
 from mamlkit.checking._report import correct, wrong
 
-__all__ = ["check_angle", "check_dropped", "check_reptile", "check_truncated"]
+__all__ = ["check_angle", "check_dropped", "check_gradients_only", "check_reptile", "check_truncated"]
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -218,6 +218,94 @@ def check_dropped(answer: Callable[..., Any]) -> None:
         }  # fmt: skip
         cases.append(expect((support, query, path[0].clone(), alpha), truth, mistakes))
     judge("4.4", answer, cases, "It vanishes with alpha, and where the query gradient meets no curvature.")
+
+
+def check_gradients_only(answer: Callable[..., Any]) -> None:
+    """Exercise 4.5, MAML's gradient of one task from calls of two gradients, which cannot be differentiated.
+
+    Args:
+        answer: ``maml_gradient(support_gradient, query_gradient, theta, alpha, K)``, with ``theta`` ``(n,)``, giving ``(n,)``.
+            The first two map ``(n,)`` to ``(n,)``, without a graph.
+    """
+    cases, calls = [], 0
+
+    def counted(loss: Loss) -> Loss:
+        def gradient(theta: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return grad(loss)(theta.detach().double()).to(theta.dtype)
+
+        return gradient
+
+    for alpha, K, scale in ((0.2, 3, 1.0), (0.1, 4, 3e3), (0.3, 2, 3e-3), (0.2, 1, 1.0)):
+        support, query_loss, path = problem(alpha, K, seed=K)
+
+        def query(theta: Tensor, loss: Loss = query_loss, scale: float = scale) -> Tensor:
+            return scale * loss(theta)
+
+        hessians = [hessian(support)(point) for point in path]  # K + 1 times (n, n)
+        g = grad(query)(path[-1])
+
+        def product(matrices: Iterable[Tensor], times: float = alpha, g: Tensor = g) -> Tensor:
+            for matrix in matrices:  # the first meets the query gradient first
+                g = g - times * matrix @ g
+            return g
+
+        own = hessians[:-1][::-1]
+        mistakes = {
+            "The factors are missing: this is FOMAML's gradient.": g,
+            "The change of the gradient counts twice: between theta + eps v and theta - eps v lie two eps, not one.":
+                product(own, 2 * alpha),
+            "The change of the gradient counts half: from theta to theta + eps v it is one eps, not two.":
+                product(own, alpha / 2),
+            "The step size alpha is missing in the factors.": product(own, 1.0),
+            "The sign is wrong: the factor is I - alpha H.": product(own, -alpha),
+            "Every Hessian is taken at theta; each step has its own, where it starts.": product([hessians[0]] * K),
+            "Each Hessian is taken where its step ends; it belongs where the step starts, at theta^(k).":
+                product(hessians[:0:-1]),
+            "Every Hessian is taken at theta^(K), where no step starts.": product([hessians[-1]] * K),
+            "The factors are in the wrong order: the last step's factor meets the query gradient first.": product(own[::-1]),
+            "Only the last step's factor is there; each of the K steps has one.": product(own[:1]),
+            "Only the first step's factor is there; each of the K steps has one.": product(own[-1:]),
+            "Each factor meets the query gradient itself; it should meet what the factor after it has left.":
+                g - alpha * torch.stack(own).sum(0) @ g,
+            "The Hessians are those of the query loss; the inner steps are on the support loss.":
+                product([hessian(query)(point) for point in path[:-1][::-1]]),
+            "The sign of the result is wrong: give the gradient itself, the optimiser walks against it.": -product(own),
+        }  # fmt: skip
+        truth = product(own)
+        arguments = (counted(support), counted(query), path[0].clone(), alpha, K)
+        cases.append(expect(arguments, truth, mistakes, _how_coarse(truth, scale)))
+    if not judge("4.5", answer, cases, None):
+        return
+    enough = sum(3 * case.arguments[-1] + 1 for case in cases)
+    many = f"It is right, with {calls} gradients; {enough} are enough. One difference along the vector does for each factor."
+    correct(
+        "4.5",
+        many if calls > 1.5 * enough else "MAML without a second derivative: each factor costs two more gradients.",
+    )
+
+
+def _how_coarse(truth: Tensor, scale: float) -> Callable[[Tensor], str]:
+    """Words for a result that no listed mistake explains: an inexact difference, or something else."""
+
+    def words(value: Tensor) -> str:
+        error = (value.squeeze() - truth).norm() / truth.norm()
+        if scale != 1:  # it was right at the usual length, or it would not have come here
+            return (
+                f"It is right while the query gradient is about as long as 1, and wrong for one {scale:g} times as long. "
+                "How far you move depends on the length of the vector: too far misses the curvature's change, too short drowns "
+                "in rounding."
+            )
+        if error < 0.1:
+            return (
+                f"The idea is right, but one test is off by {100 * error:.2g} per cent. Too long a way misses the curvature's "
+                "change, too short a one drowns in rounding."
+            )
+        expected, got = ([round(x, 4) for x in t.flatten().tolist()] for t in (truth, value))
+        return f"In one test {expected} is right, and this gives {got}."
+
+    return words
 
 
 def _degrees(u: Tensor, v: Tensor) -> Tensor:

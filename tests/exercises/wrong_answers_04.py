@@ -78,6 +78,32 @@ def reptile_gradient(support_losses, theta, alpha, K):
 """
 KEPT = "grad(lambda start: query_loss(adapt(start, m)))(start)"
 
+GRADIENTS_ONLY = """
+def maml_gradient(support_gradient, query_gradient, theta, alpha, K):
+    path = [theta]
+    for _ in range(K):
+        path.append(path[-1] - alpha * support_gradient(path[-1]))
+    g = vector = query_gradient(path[-1])
+    for k in {order}:
+        eps = {eps}
+        start = path[{where}]
+        change = {gradient}(start + eps * vector) - {gradient}(start - eps * vector)
+        vector = {update}
+    return {result}
+"""
+USUAL = {
+    "order": "reversed(range(K))",
+    "eps": "1e-5 / vector.norm()",
+    "where": "k",
+    "gradient": "support_gradient",
+    "update": "vector - alpha * change / (2 * eps)",
+    "result": "vector",
+}
+
+
+def _gradients_only(**changes):
+    return GRADIENTS_ONLY.format(**(USUAL | changes))
+
 
 def _truncated(kept="m", constant="K - m", inner="support_loss", outer="query_loss"):
     result = f"grad(lambda start: {outer}(adapt(start, {kept})))(start)"
@@ -166,6 +192,33 @@ WRONG = {
         (DROPPED.format(result="-alpha * hvp(support_loss, adapted, g)[1]"), "the step starts at theta"),
         (DROPPED.format(result="-alpha * hvp(support_loss, theta, grad(support_loss)(theta))[1]"), "support gradient"),
     ],
+    "ex-gradients-only": [
+        (_gradients_only(result="g"), "this is FOMAML's gradient"),
+        (_gradients_only(update="vector - alpha * change / eps"), "counts twice"),
+        (_gradients_only(update="vector - alpha * change / (4 * eps)"), "counts half"),
+        (_gradients_only(update="vector - change / (2 * eps)"), "alpha is missing"),
+        (_gradients_only(update="vector + alpha * change / (2 * eps)"), "sign is wrong: the factor"),
+        (_gradients_only(where="0"), "taken at theta; each"),
+        (_gradients_only(where="k + 1"), "where its step ends"),
+        (_gradients_only(where="K"), "where no step starts"),
+        (_gradients_only(order="range(K)"), "in the wrong order"),
+        (_gradients_only(order="[K - 1]"), "Only the last step's factor"),
+        (_gradients_only(order="[0]"), "Only the first step's factor"),
+        (_gradients_only(gradient="query_gradient"), "those of the query loss"),
+        (_gradients_only(result="-vector"), "sign of the result"),
+        (_gradients_only(eps="1e-3"), "wrong for one 3000 times as long"),
+        (_gradients_only(eps="1e-1 / vector.norm()"), "The idea is right, but one test is off"),
+        (_gradients_only(eps="1e-14 / vector.norm()"), "The idea is right, but one test is off"),
+        (_gradients_only(result="vector[0]"), "A vector of 3 entries"),
+        (
+            "def maml_gradient(support_gradient, query_gradient, theta, alpha, K):\n"
+            "    start = point = theta.clone().requires_grad_()\n"
+            "    for _ in range(K):\n"
+            "        point = point - alpha * support_gradient(point)\n"
+            "    return torch.autograd.grad(query_gradient(point), start)[0]",
+            "Your code raised RuntimeError",
+        ),
+    ],
 }
 
 # Right answers in other styles: by autograd, as a list, in float32, as an array, with an axis too many.
@@ -216,6 +269,32 @@ def dropped(support_loss, query_loss, theta, alpha):
 
     adapted = theta - alpha * torch.func.grad(support_loss)(theta)
     return torch.func.grad(after)(theta) - torch.func.grad(query_loss)(adapted)
+""",
+    ],
+    "ex-gradients-only": [
+        _gradients_only(result="vector.tolist()"),
+        """
+def maml_gradient(support_gradient, query_gradient, theta, alpha, K):
+    def pull_back(theta, K):
+        if K == 0:
+            return query_gradient(theta)
+        g = support_gradient(theta)
+        v = pull_back(theta - alpha * g, K - 1)
+        eps = 1e-7 / v.norm()
+        return v - alpha * (support_gradient(theta + eps * v) - g) / eps
+
+    return pull_back(theta, K)[None]
+""",
+        """
+def maml_gradient(support_gradient, query_gradient, theta, alpha, K):
+    path, n = [theta], len(theta)
+    for _ in range(K):
+        path.append(path[-1] - alpha * support_gradient(path[-1]))
+    vector, axes = query_gradient(path[-1]), 1e-5 * torch.eye(n, dtype=theta.dtype)
+    for point in reversed(path[:-1]):
+        rows = [(support_gradient(point + e) - support_gradient(point - e)) / 2e-5 for e in axes]
+        vector = vector - alpha * torch.stack(rows) @ vector
+    return vector
 """,
     ],
 }
