@@ -15,7 +15,14 @@ from mamlkit.checking._report import as_tensor, close, correct, wrong
 from mamlkit.learners import Learner
 from mamlkit.models import conv4
 
-__all__ = ["check_alone", "check_episode", "check_half_width", "check_leaks", "check_parameters"]
+__all__ = [
+    "check_alone",
+    "check_episode",
+    "check_half_width",
+    "check_leaks",
+    "check_parameters",
+    "check_prototypes",
+]
 
 CLASSES, DRAWINGS = 9, 6
 
@@ -344,3 +351,57 @@ def _why_other_scores(
     if given.squeeze().shape != (ways,):
         return f"{ways} scores were expected, this has shape {tuple(given.shape)}."
     return "These are not the scores of the image beside the support images, with the adapted parameters."
+
+
+def check_prototypes(answer: Callable[..., Any]) -> None:
+    """Exercise 5.6, the scores of ProtoNet for any number of shots.
+
+    Args:
+        answer: ``prototype_scores(support, support_y, query, ways)``, with features ``(points, D)`` and the support in any
+            order, giving ``(query points, ways)``.
+    """
+    exercise, cases = "5.6", []
+    for seed, (ways, shots, queries) in enumerate(((3, 4, 5), (4, 2, 7))):
+        generator = torch.Generator().manual_seed(seed)
+        draw = {"generator": generator, "dtype": torch.float64}
+        support_y = torch.arange(ways).repeat(shots)[torch.randperm(ways * shots, generator=generator)]
+        support, query = torch.randn(ways * shots, 6, **draw), torch.randn(queries, 6, **draw)
+        member = torch.nn.functional.one_hot(support_y, ways).double().T  # (ways, points)
+        prototypes = member @ support / shots  # (ways, D)
+
+        def score(means: Tensor, query: Tensor = query) -> Tensor:
+            return -(query[:, None] - means).square().sum(-1)  # (query points, ways)
+
+        truth, single = score(prototypes), score(support)
+        own = [single[:, row.bool()] for row in member]  # (query points, shots) for each class
+        mistakes = {
+            "The support set is taken to be sorted by class: use support_y to find the images of a class.":
+                score(support.view(ways, shots, -1).mean(1)),
+            "The support set is taken to come in rounds of one image per class: use support_y.":
+                score(support.view(shots, ways, -1).mean(0)),
+            "The prototype is the mean of a class's features, not their sum.": score(member @ support),
+            "The sign is missing: the nearest class needs the highest score.": -truth,
+            "The distances are not squared.": -(-truth).sqrt(),
+            "The distances are not squared, and the sign is missing.": (-truth).sqrt(),
+            "This is the distance to the nearest support image; take the distance to the mean of the class.":
+                torch.stack([part.max(1).values for part in own], 1),
+            "This is the mean of the distances; take the distance to the mean. (They differ by the spread of the class.)":
+                torch.stack([part.mean(1) for part in own], 1),
+            "The squares are averaged over the features; a squared distance is their sum.": truth / 6,
+            "These are inner products; the squared distance is asked for.": query @ prototypes.T,
+            "These are probabilities; the cross-entropy takes the softmax itself.": truth.softmax(1),
+            "These are logarithms of probabilities; the cross-entropy takes the softmax itself.": truth.log_softmax(1),
+            "The axes have changed places: one row per query point, one column per class.": truth.T,
+        }  # fmt: skip
+        cases.append(expect((support, support_y, query, ways), truth, mistakes))
+    if not judge(exercise, answer, cases, None):
+        return
+    support, support_y, query, ways = cases[0].arguments
+    inputs = [support.clone().requires_grad_(), query.clone().requires_grad_()]
+    scores = answer(inputs[0], support_y.clone(), inputs[1], ways)
+    if not isinstance(scores, Tensor) or not scores.requires_grad:
+        return wrong(exercise, "The numbers are right, but no gradient reaches the features: nothing could be learned.")
+    reached = torch.autograd.grad(scores.square().sum(), inputs, allow_unused=True)
+    if any(gradient is None for gradient in reached):
+        return wrong(exercise, "No gradient reaches the support features: the prototypes must stay in the graph.")
+    correct(exercise, "A mean per class, whatever the order, and a gradient for both sets.")

@@ -61,6 +61,19 @@ COUNTED = {
     "head": "filters * size * size * ways + ways",
 }
 
+PROTOTYPES = """
+def prototype_scores(support, support_y, query, ways):
+    means = {means}
+    return {scores}
+"""
+MEANS = "torch.stack([support[support_y == n].mean(0) for n in range(ways)])"
+SCORES = "-(query[:, None] - means).square().sum(-1)"
+
+
+def prototypes(means: str = MEANS, scores: str = SCORES) -> str:
+    """The right answer with some of its parts exchanged."""
+    return PROTOTYPES.format(means=means, scores=scores)
+
 
 def count(**changes: str) -> str:
     """The right answer with some of its parts exchanged."""
@@ -145,6 +158,38 @@ WRONG = {
         (count(later="4"), "the first and three more"),
         (count(later="2"), "one of the later ones"),
     ],
+    "ex-prototypes": [
+        (prototypes(means="support.view(ways, -1, support.shape[1]).mean(1)"), "sorted by class"),
+        (prototypes(means="support.view(-1, ways, support.shape[1]).mean(0)"), "in rounds"),
+        (prototypes(means=MEANS.replace("mean(0)", "sum(0)")), "not their sum"),
+        (prototypes(scores="(query[:, None] - means).square().sum(-1)"), "highest score"),
+        (prototypes(scores="-torch.cdist(query, means)"), "not squared."),
+        (prototypes(scores="torch.cdist(query, means)"), "not squared, and the sign"),
+        (
+            prototypes(
+                means="-torch.cdist(query, support).square()",
+                scores="torch.stack([means[:, support_y == n].max(1).values for n in range(ways)], 1)",
+            ),
+            "nearest support image",
+        ),
+        (
+            prototypes(
+                means="-torch.cdist(query, support).square()",
+                scores="torch.stack([means[:, support_y == n].mean(1) for n in range(ways)], 1)",
+            ),
+            "mean of the distances",
+        ),
+        (prototypes(scores="-(query[:, None] - means).square().mean(-1)"), "averaged over the features"),
+        (prototypes(scores="query @ means.T"), "inner products"),
+        (prototypes(scores=f"({SCORES}).softmax(1)"), "These are probabilities"),
+        (prototypes(scores=f"({SCORES}).log_softmax(1)"), "logarithms of probabilities"),
+        (prototypes(scores=f"({SCORES}).T"), "axes have changed places"),
+        (prototypes(scores=f"({SCORES}).detach()"), "no gradient reaches the features"),
+        (prototypes(means=f"{MEANS}.detach()"), "reaches the support features"),
+        (prototypes(scores=f"({SCORES}).argmax(1)"), "was expected"),
+        (prototypes(scores="'near'"), "was expected"),
+        (prototypes(means="support[support_y]"), "was expected"),
+    ],
 }
 
 # Right answers in other styles: other containers, dtypes and orders, as arrays, by sets.
@@ -196,5 +241,16 @@ def count(ways, filters, image_size, channels):
     return sum(p.numel() for p in model.parameters())
 """,
         count(size="image_size // 2 // 2 // 2 // 2") + "    # floor by floor",
+    ],
+    "ex-prototypes": [
+        prototypes(scores="-torch.cdist(query, means).square()"),
+        prototypes(
+            means="torch.nn.functional.one_hot(support_y, ways).to(support).T",
+            scores="-torch.cdist(query, means @ support / means.sum(1, keepdim=True)) ** 2",
+        ),
+        prototypes(
+            means="support[support_y.argsort()].view(ways, -1, support.shape[1]).mean(1)",
+            scores="2 * query @ means.T - means.square().sum(1) - query.square().sum(1, keepdim=True)",
+        ),
     ],
 }
