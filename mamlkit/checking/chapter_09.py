@@ -13,7 +13,7 @@ from mamlkit.checking._cases import expect, judge, normal
 from mamlkit.checking._report import as_tensor, attempt, close, correct, not_attempted, wrong
 from mamlkit.models import seeded
 
-__all__ = ["check_batch_norm", "check_quiet_outputs", "check_sees_company", "check_share_in_common"]
+__all__ = ["check_batch_norm", "check_blend", "check_quiet_outputs", "check_sees_company", "check_share_in_common"]
 
 
 def check_batch_norm(answer: Callable[..., Any]) -> None:
@@ -245,3 +245,65 @@ def _model() -> nn.Module:
             else:
                 tensor.fill_(5)
     return model
+
+
+def check_blend(answer: Callable[..., Any]) -> None:
+    """Exercise 9.5, a norm that blends the statistics of the support set with those of the point itself.
+
+    Args:
+        answer: ``blended_norm(query, support, share)``, images ``(points, C, height, width)``; it gives the shape of ``query``.
+    """
+    cases = []
+    for points, channels, share in ((3, 2, 0.3), (4, 3, 0.75)):
+        scale = torch.linspace(0.5, 2.0, points, dtype=torch.float64)[:, None, None, None]  # points differ
+        query = normal(points, channels, 2, 3, seed=40 + points) * scale + scale
+        support = normal(5, channels, 2, 3, seed=50 + points) * 1.4 - 0.5
+
+        def statistics(x: Tensor, dims: tuple[int, ...], correction: int = 0) -> tuple[Tensor, Tensor]:
+            return x.mean(dims, keepdim=True), x.var(dims, correction=correction, keepdim=True)
+
+        def blend(a: float, one: tuple[Tensor, Tensor], two: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            mean = a * one[0] + (1 - a) * two[0]
+            square = a * (one[1] + one[0].square()) + (1 - a) * (two[1] + two[0].square())
+            return mean, square - mean.square()
+
+        def normed(mean: Tensor, var: Tensor, query: Tensor = query) -> Tensor:
+            return (query - mean) / var.sqrt()
+
+        of_support, own = statistics(support, (0, 2, 3)), statistics(query, (1, 2, 3))
+        mean, var = blend(share, of_support, own)
+        plain = share * of_support[1] + (1 - share) * own[1]
+        roots = share * of_support[1].sqrt() + (1 - share) * own[1].sqrt()
+        of_query, channelwise = statistics(query, (0, 2, 3)), statistics(query, (2, 3))
+        mistakes = {
+            "The variances are blended as if both sources had one mean: the distance of the means adds to the variance.":
+                normed(mean, plain),
+            "The standard deviations are blended; blend the mean squares, then subtract the square of the blended mean.":
+                normed(mean, roots.square()),
+            "The shares have changed places: share belongs to the support set.": normed(*blend(1 - share, of_support, own)),
+            "These are batch norm's statistics of the query set: the answer depends on the other query points.":
+                normed(*of_query),
+            "The first source is the query batch; take the support set's statistics, so that no other query point is seen.":
+                normed(*blend(share, of_query, own)),
+            "A point's own statistics are taken for each channel; take them over all its channels and places.":
+                normed(*blend(share, of_support, channelwise)),
+            "A point's own statistics are taken over all query points: that sees the others.":
+                normed(*blend(share, of_support, statistics(query, (0, 1, 2, 3)))),
+            "The support's statistics are taken over all channels together; each channel has its own.":
+                normed(*blend(share, statistics(support, (0, 1, 2, 3)), own)),
+            "The two normalised versions are blended; blend the statistics, then normalise once.":
+                share * normed(*of_support) + (1 - share) * normed(*own),
+            "Only the support set's statistics are used.": normed(*of_support),
+            "Only the point's own statistics are used: that is layer norm.": normed(*own),
+            "The variances are the unbiased ones; take correction=0.":
+                normed(*blend(share, statistics(support, (0, 2, 3), 1), statistics(query, (1, 2, 3), 1))),
+            "The root is missing: divide by the standard deviation.": (query - mean) / var,
+            "The mean is not subtracted.": query / var.sqrt(),
+        }  # fmt: skip
+        cases.append(expect((query, support, share), normed(mean, var), mistakes))
+    judge(
+        "9.5",
+        answer,
+        cases,
+        "The mixture's variance has the distance of the means in it, and no other query point is seen.",
+    )

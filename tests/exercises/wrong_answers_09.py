@@ -34,6 +34,29 @@ def share_in_common(moves):
     return {result}
 """
 TOTAL = "moves.square().mean()"
+BLEND = """
+def blended_norm(query, support, share):
+    a, b = {first}, {second}
+    m, v = a.mean({dims}, keepdim=True), a.var({dims}, correction={correction}, keepdim=True)
+    n, w = b.mean({own}, keepdim=True), b.var({own}, correction={correction}, keepdim=True)
+    mean = share * m + (1 - share) * n
+    var = {var}
+    return {result}
+"""
+BLENDED = {
+    "first": "support",
+    "second": "query",
+    "dims": "(0, 2, 3)",
+    "own": "(1, 2, 3)",
+    "correction": "0",
+    "var": "share * (v + m**2) + (1 - share) * (w + n**2) - mean**2",
+    "result": "(query - mean) / var.sqrt()",
+}
+
+
+def blend(**changes):
+    return BLEND.format(**{**BLENDED, **changes})
+
 
 WRONG = {
     "ex-batch-norm": [
@@ -120,6 +143,27 @@ WRONG = {
         (SHARE.format(result="moves.mean(0).square().sum() / moves.square().sum()"), "different numbers of entries"),
         (SHARE.format(result="moves.mean(0)"), "A number was expected"),
     ],
+    "ex-blend": [
+        (blend(var="share * v + (1 - share) * w"), "distance of the means"),
+        (blend(var="(share * v.sqrt() + (1 - share) * w.sqrt()) ** 2"), "standard deviations are blended"),
+        (blend().replace("    a, b", "    share = 1 - share\n    a, b"), "have changed places"),
+        (blend(first="query", result="(query - m) / v.sqrt()"), "batch norm's statistics"),
+        (blend(first="query"), "first source is the query batch"),
+        (blend(own="(2, 3)"), "for each channel"),
+        (blend(own="(0, 1, 2, 3)"), "over all query points"),
+        (blend(dims="(0, 1, 2, 3)"), "over all channels together"),
+        (
+            blend(result="share * (query - m) / v.sqrt() + (1 - share) * (query - n) / w.sqrt()"),
+            "blend the statistics, then",
+        ),
+        (blend(result="(query - m) / v.sqrt()"), "Only the support"),
+        (blend(result="(query - n) / w.sqrt()"), "layer norm"),
+        (blend(correction="1"), "unbiased"),
+        (blend(result="(query - mean) / var"), "root is missing"),
+        (blend(result="query / var.sqrt()"), "not subtracted"),
+        (blend(result="mean"), "was expected"),
+        (blend(result="'norm'"), "was expected"),
+    ],
 }
 
 # Right answers in other styles: PyTorch's own function, float32, arrays, a copy of the model, numbers instead of tensors.
@@ -172,5 +216,13 @@ def quiet_outputs(model, x):
     "ex-share": [
         SHARE.format(result="float((moves.mean(dim=0) ** 2).sum() / (moves ** 2).mean(dim=0).sum())"),
         SHARE.format(result="moves.float().numpy().mean(0).__pow__(2).mean() / (moves.float().numpy() ** 2).mean()"),
+    ],
+    "ex-blend": [
+        blend(var="share * v + (1 - share) * w + share * (1 - share) * (m - n) ** 2"),
+        blend(result="(query - mean) / (var + 1e-5).sqrt()"),
+        blend(
+            var="share * (v + (m - mean) ** 2) + (1 - share) * (w + (n - mean) ** 2)",
+            result="((query - mean) / var**0.5).float()",
+        ),
     ],
 }
