@@ -31,7 +31,7 @@ class Table:
     """
 
     def __init__(self, caption: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        self.caption, self.columns = caption, list(columns)
+        self.caption, self.columns = str(caption), [str(name) for name in columns]
         self.rows = [[str(cell) for cell in row] for row in rows]
         for row in self.rows:
             if len(row) != len(self.columns):

@@ -26,7 +26,7 @@ def test_every_module_is_in_the_reference():
     paths += [path for room in ("engines", "data") for path in (package / room).rglob("*.py")]
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths}
     unlisted = {name for name in modules if f"automodule:: {name}\n" not in f"{pages}\n"}
-    private = ("", ".__main__", "._files", "._moved", "._version", ".arguments", ".bench", ".recipes")
+    private = ("", ".__main__", "._files", "._moved", "._processes", "._version", ".arguments", ".bench", ".recipes")
     assert unlisted == {f"mamlkit{name}" for name in private}
 
 

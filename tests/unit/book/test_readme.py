@@ -26,8 +26,11 @@ def test_five_lines(monkeypatch):
 
 
 def test_paths_exist():
+    """Links are whole addresses, since PyPI shows this text too."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    local = re.findall(r"\]\((?!https?:)([^)#]+)\)", text) + re.findall(r"^\| `([\w./]+)` \|", text, re.MULTILINE)
+    assert not re.findall(r"\]\((?!https?:|#)", text)
+    local = re.findall(r"\]\(https://github\.com/[\w-]+/[\w-]+/blob/main/([^)#]+)\)", text)
+    local += re.findall(r"^\| `([\w./]+)` \|", text, re.MULTILINE)
     assert len(local) > 5
     for path in local:
         assert (ROOT / path).exists(), path
