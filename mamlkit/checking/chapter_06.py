@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from torch.func import grad
 
 from mamlkit.checking._cases import expect, hessian, judge, normal
 
-__all__ = ["check_compare", "check_kinds", "check_largest_rate", "check_seen"]
+__all__ = ["check_careful", "check_compare", "check_kinds", "check_largest_rate", "check_seen"]
 
 # Student's t with four degrees of freedom (five seeds), 95 %: close enough to 2.776 and to 2.776445 for both to be right.
 STUDENT_T = 2.7762
@@ -234,3 +235,69 @@ def check_largest_rate(answer: Callable[..., Any]) -> None:
         }  # fmt: skip
         cases.append(expect((f, theta.clone()), 2 / top, mistakes))
     judge("6.4", answer, cases, "Beyond it the sharpest direction grows with every step.")
+
+
+def check_careful(answer: Callable[..., Any]) -> None:
+    """Exercise 6.5, gradient descent that halves the rate of a step which would raise the loss.
+
+    Args:
+        answer: ``careful(f, theta, alpha, K)``, with ``theta`` ``(n,)``; it gives all points, ``(K + 1, n)``.
+    """
+    cases = []
+    for alpha, steps, power in ((1.3, 5, 1), (0.6, 4, 2), (0.9, 6, 1)):  # power 2: sharp far out, flat at the minimum
+        seed = steps
+        mix = normal(3, 3, seed=150 + seed)
+
+        def f(theta: Tensor, mix: Tensor = mix, power: int = power) -> Tensor:
+            x = 3 * (mix.to(theta) @ theta)
+            bend = torch.logaddexp(x, -x) - math.log(2)  # log cosh, for any size of x
+            return bend.pow(power).sum() / 3 + 0.4 * (theta @ theta)
+
+        theta = 2 * normal(3, seed=160 + seed)
+
+        def walk(
+            f: Callable[[Tensor], Tensor] = f, theta: Tensor = theta, alpha: float = alpha, K: int = steps, **how: bool
+        ) -> Tensor:
+            return _careful(f, theta, alpha, K, **how)
+
+        truth = walk()
+        mistakes = {
+            "This is plain gradient descent: no step was made smaller.": walk(plain=True),
+            "The rate stays small after a step was halved; every step begins with alpha.": walk(keeps=True),
+            "The rate is halved once at most: go on while the loss is higher.": walk(once=True),
+            "The new loss is compared with the loss at theta; compare with the point where the step starts.":
+                walk(with_start=True),
+            "A try that failed is not taken back: each try starts from the point where the step starts.": walk(adds=True),
+            "A step that would raise the loss is left out; try a smaller one.": walk(stays=True),
+            "One step too many is taken, or the start is missing: K + 1 points, theta first.": walk(K=steps + 1)[1:],
+            "This is the last point alone; all K + 1 are wanted.": truth[-1],
+            "The start is missing: K + 1 points, theta first.": truth[1:],
+        }  # fmt: skip
+        cases.append(expect((f, theta.clone(), alpha, steps), truth, mistakes))
+    judge("6.5", answer, cases, "No step raises the loss, and each begins with alpha again.")
+
+
+def _careful(
+    f: Callable[[Tensor], Tensor],
+    theta: Tensor,
+    alpha: float,
+    K: int,
+    *,
+    plain: bool = False,
+    keeps: bool = False,
+    once: bool = False,
+    with_start: bool = False,
+    adds: bool = False,
+    stays: bool = False,
+) -> Tensor:
+    """The path ``(K + 1, n)``, right or with one mistake."""
+    path, rate = [theta], alpha
+    for _ in range(K):
+        here = path[-1]
+        rate, limit, g = (rate if keeps else alpha), f(theta if with_start else here), grad(f)(here)
+        new, tries = here - rate * g, 0
+        while not plain and f(new) > limit and tries < (1 if once else 60):
+            rate, tries = rate / 2, tries + 1
+            new = here if stays else (new if adds else here) - rate * g
+        path.append(new)
+    return torch.stack(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from mamlkit.checking._cases import expect, hessian, judge, normal, problem
 from mamlkit.checking._report import attempt, correct, wrong
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep
 
-__all__ = ["check_flip", "check_gradient", "check_meta_loss", "check_spread", "check_weights"]
+__all__ = ["check_flip", "check_gradient", "check_loop", "check_meta_loss", "check_weights"]
 
 FLOOR = AnnealedMultiStep.floor
 
@@ -221,51 +222,6 @@ def check_gradient(answer: Callable[..., Any]) -> None:
     judge("7.4", answer, cases, "It is the weighted sum of K meta-gradients, each with the factors of its own steps.")
 
 
-def check_spread(answer: Callable[..., Any]) -> None:
-    """Exercise 7.5, two spreads that may be compared.
-
-    Args:
-        answer: ``spreads(maml, other)``, query losses ``(K + 1, tasks)`` of two learners on the same tasks in, two numbers out.
-    """
-    cases = []
-    for K, tasks in ((5, 6), (3, 9), (4, 5)):
-        maml, other = (normal(K + 1, tasks, seed=seed + K).abs() + 0.2 for seed in (90, 95))  # (K + 1, tasks) each
-
-        def pair(f: Callable[[Tensor], Tensor], maml: Tensor = maml, other: Tensor = other) -> Tensor:
-            return torch.stack([f(maml), f(other)])  # (2,)
-
-        def mean(x: Tensor) -> Tensor:
-            return x[1:].mean(0).std()
-
-        truth = pair(lambda x: x[-1].std())
-        mistakes = {
-            "The last losses of the first are set against trajectory averages of the second: averaging shrinks by itself.":
-                torch.stack([maml[-1].std(), mean(other)]),
-            "Trajectory averages of the first are set against the last losses of the second.":
-                torch.stack([mean(maml), other[-1].std()]),
-            "These are spreads of trajectory averages; a learner is used after its last step.": pair(mean),
-            "These are spreads of trajectory averages, with the loss before adaptation in them.": pair(lambda x: x.mean(0).std()),
-            "This divides by the number of tasks; the sample standard deviation divides by one less.":
-                pair(lambda x: x[-1].std(correction=0)),
-            "This is the variance; the standard deviation is its root.": pair(lambda x: x[-1].var()),
-            "This is a standard error, which shrinks with the number of tasks; the spread over tasks is wanted.":
-                pair(lambda x: x[-1].std() / x.shape[1] ** 0.5),
-            "This is the half-width of a 95 % interval of the mean; the spread over tasks is wanted.":
-                pair(lambda x: 1.96 * x[-1].std() / x.shape[1] ** 0.5),
-            "This is the spread over steps, averaged over tasks; wanted is the spread over tasks after the last step.":
-                pair(lambda x: x[1:].std(0).mean()),
-            "This is the spread over steps; wanted is the spread over tasks after the last step.": pair(lambda x: x[:, -1].std()),
-            "Steps and tasks are thrown together; take the last step only.": pair(lambda x: x[1:].std()),
-            "Steps and tasks are thrown together, the loss before adaptation too; take the last step only.":
-                pair(lambda x: x.std()),
-            "This is the spread before adaptation.": pair(lambda x: x[0].std()),
-            "These are means, not spreads.": pair(lambda x: x[-1].mean()),
-            "The two stand in the wrong order.": truth.flip(0),
-        }  # fmt: skip
-        cases.append(expect((maml, other), truth, mistakes))
-    judge("7.5", answer, cases, "Last step with last step, over the same tasks.")
-
-
 def _flip(pair: Tensor, epochs: int) -> int:
     """The first epoch in which the second trajectory of ``(2, K)`` weighs less; E where there is none before."""
     annealed, steps = AnnealedMultiStep(epochs), pair.shape[1]
@@ -277,3 +233,71 @@ def _first_step(pair: Tensor) -> int:
     """The first step, counted from 1, from which the second trajectory is lower to the end."""
     lower = (pair[1] < pair[0]).tolist()
     return next(k for k in range(1, len(lower) + 1) if all(lower[k - 1 :]))
+
+
+def check_loop(answer: Callable[..., Any]) -> None:
+    """Exercise 7.5, three mistakes in a training loop with the annealed multi-step loss.
+
+    Args:
+        answer: ``train(tasks, theta, alpha, K, E, epoch_length, outer_steps, beta)``, with tasks as pairs of support and query
+            loss; it gives the trained theta ``(n,)``.
+    """
+    faults = {
+        "by_step": "the weights are those of the outer step, where the number of the epoch is meant",
+        "before": "the first weight belongs to the loss after one inner step, not before it",
+        "first_order": "the inner gradient has no graph, so this is the first-order gradient",
+    }
+    cases = []
+    for seed, alpha, K, E, epoch_length, outer_steps in ((1, 0.2, 3, 4, 3, 11), (2, 0.15, 4, 5, 2, 8)):
+        tasks = tuple(problem(alpha, 1, seed=10 * seed + i)[:2] for i in range(3))
+        theta = normal(3, seed=170 + seed)
+        settings = (alpha, K, E, epoch_length, outer_steps, 0.05)
+        mistakes = {}
+        for flags in product((False, True), repeat=3):
+            left = dict(zip(faults, flags, strict=True))
+            names = [faults[name] for name, on in left.items() if on]
+            if names:
+                count = {1: "One mistake is", 2: "Two mistakes are", 3: "All three mistakes are"}[len(names)]
+                mistakes[f"{count} left: {'; '.join(names)}."] = _train(tasks, theta, *settings, **left)
+        truth = _train(tasks, theta, *settings)
+        mistakes |= {
+            "The tasks are added up; the meta-batch takes their mean.": _train(tasks, theta, *settings, adds=True),
+            "Theta has not moved: give back the one that was trained.": theta,
+            "The weights never change: every epoch has its own.": _train(tasks, theta, *settings, constant=True),
+        }
+        cases.append(expect((tasks, theta.clone(), *settings), truth, mistakes))
+    judge("7.5", answer, cases, "Epochs, losses after the steps, and the second order.")
+
+
+def _train(
+    tasks: Sequence[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]],
+    theta: Tensor,
+    alpha: float,
+    K: int,
+    E: int,
+    epoch_length: int,
+    outer_steps: int,
+    beta: float,
+    *,
+    by_step: bool = False,
+    before: bool = False,
+    first_order: bool = False,
+    adds: bool = False,
+    constant: bool = False,
+) -> Tensor:
+    """Exercise 7.5's program, right or with some of its mistakes."""
+    for step in range(outer_steps):
+        epoch = 0 if constant else step if by_step else step // epoch_length
+        weights, point = AnnealedMultiStep(E).weights(K, epoch), theta.clone().requires_grad_()
+        losses = []
+        for support, query in tasks:
+            w, total = point, torch.zeros((), dtype=theta.dtype)
+            for weight in weights:
+                here = w
+                (g,) = torch.autograd.grad(support(w), w, create_graph=True)
+                w = w - alpha * (g.detach() if first_order else g)
+                total = total + weight * query(here if before else w)
+            losses.append(total)
+        share = torch.stack(losses).sum() / (1 if adds else len(tasks))
+        theta = theta - beta * torch.autograd.grad(share, point)[0]
+    return theta

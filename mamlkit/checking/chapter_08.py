@@ -13,7 +13,7 @@ from torch.func import grad
 from mamlkit.checking._cases import attempt_with_copies, expect, hessian, judge, normal, problem
 from mamlkit.checking._report import as_tensor, close, correct, not_attempted, wrong
 
-__all__ = ["check_best_shared", "check_by_alpha", "check_learn", "check_make"]
+__all__ = ["check_beat", "check_best_shared", "check_by_alpha", "check_learn", "check_make"]
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -295,3 +295,52 @@ def _learn(
     support, query = test_task
     loss = query(adapted(start, support, [rate] * K if ignored else alpha))
     return alpha.detach(), loss.detach()
+
+
+CURVATURES, LEFT = (0.5, 8.0, 2.0), 0.02
+
+
+def check_beat(answer: Callable[..., Any]) -> None:
+    """Exercise 8.5, rates that leave less of the loss after one step than any common one.
+
+    Args:
+        answer: ``learn_rates(tasks, theta, rate)``, with tasks as pairs of support and query loss; it gives ``(n,)``.
+    """
+    exercise, h, rate = "8.5", torch.tensor(CURVATURES, dtype=torch.float64), 0.02
+
+    def bowl(centre: Tensor) -> Loss:
+        return lambda theta: 0.5 * (h.to(theta.dtype) * (theta - centre.to(theta.dtype)) ** 2).sum()
+
+    centres = normal(24, 3, seed=200) * torch.tensor([2.2, 0.8, 1.0], dtype=torch.float64)  # (tasks, 3)
+    theta, tasks = normal(3, seed=201) / 10, tuple((bowl(c), bowl(c)) for c in centres[:8])
+    done, value = attempt_with_copies(exercise, answer, tasks, theta, rate)
+    if not done:
+        return
+    alpha = as_tensor(value)
+    if alpha is None or alpha.squeeze().shape != theta.shape:
+        wrong(exercise, f"One rate for each of the {len(theta)} entries of theta was expected, shape ({len(theta)},).")
+        return
+    alpha, distance = alpha.squeeze(), theta - centres[8:]  # (new tasks, 3)
+
+    def left(rates: Tensor) -> float:
+        after = (1 - rates * h) * distance
+        return ((h * after**2).sum() / (h * distance**2).sum()).item()
+
+    shared = (h**2 * distance**2).sum() / (h**3 * distance**2).sum()  # the best common rate
+    common, share = left(shared.expand(3)), left(alpha)
+    says = f"they leave {100 * share:.1f} per cent of the loss of new tasks"
+    if share <= LEFT:
+        correct(exercise, f"Your rates leave {100 * share:.1f} per cent, the best common one {100 * common:.1f}.")
+    elif not bool(alpha.isfinite().all()):
+        wrong(exercise, "A rate is no finite number: the outer steps were too long for the steep entry.")
+    elif close(alpha, torch.full_like(alpha, rate)):
+        wrong(exercise, f"The rates are still at their start; {says}.")
+    elif close(alpha, alpha.mean().expand(3)):
+        wrong(exercise, f"All rates are equal; {says}, and no common rate leaves less than {100 * common:.1f}.")
+    elif share > 1:
+        wrong(exercise, f"The step makes things worse: {says}. A rate beyond 2 / h makes its entry run away.")
+    else:
+        parts = (h * ((1 - alpha * h) * distance) ** 2).sum(0)  # (3,)
+        entry = int(parts.argmax())
+        side = "small" if alpha[entry] * h[entry] < 1 else "large"
+        wrong(exercise, f"Not there yet: {says}. Most of that is along entry {entry}, whose rate is too {side}.")

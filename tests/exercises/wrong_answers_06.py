@@ -163,3 +163,73 @@ def largest_rate(f, theta):
         RATE.format(result="min(2 / x for x in h.tolist() if x > 0)"),
     ],
 }
+
+GUARD = """
+def careful(f, theta, alpha, K):
+    path, rate = [theta], alpha
+    for _ in range(K):
+        here = path[-1]
+        {begin}
+        g = torch.func.grad(f)(here)
+        {loop} f(here - rate * g) > f({against}):
+            rate = rate / 2
+        path.append(here - rate * g)
+    return {result}
+"""
+RIGHT_GUARD = {"begin": "rate = alpha", "loop": "while", "against": "here", "result": "torch.stack(path)"}
+
+
+def guard(**changes: str) -> str:
+    return GUARD.format(**{**RIGHT_GUARD, **changes})
+
+
+WRONG["ex-guard"] = [
+    (guard(loop="while False and"), "plain gradient descent"),
+    (guard(begin="pass"), "every step begins with alpha"),
+    (guard(loop="if"), "halved once at most"),
+    (guard(against="theta"), "compared with the loss at theta"),
+    (guard(result="path[-1]"), "the last point alone"),
+    (guard(result="torch.stack(path[1:])"), "The start is missing"),
+    (
+        """
+def careful(f, theta, alpha, K):
+    path = [theta]
+    for _ in range(K):
+        here, rate = path[-1], alpha
+        g = torch.func.grad(f)(here)
+        new = here - rate * g
+        while f(new) > f(here):
+            rate = rate / 2
+            new = new - rate * g
+            if rate < 1e-17:
+                break
+        path.append(new)
+    return torch.stack(path)
+""",
+        "is not taken back",
+    ),
+    (
+        """
+def careful(f, theta, alpha, K):
+    path = [theta]
+    for _ in range(K):
+        new = path[-1] - alpha * torch.func.grad(f)(path[-1])
+        path.append(new if f(new) <= f(path[-1]) else path[-1])
+    return torch.stack(path)
+""",
+        "is left out",
+    ),
+]
+RIGHT["ex-guard"] = [
+    """
+def careful(f, theta, alpha, K):
+    point, points = theta.clone().requires_grad_(), [theta.tolist()]
+    for _ in range(K):
+        value = f(point)
+        (g,) = torch.autograd.grad(value, point)
+        new = next(new for n in range(60) if f(new := point - alpha / 2**n * g) <= value)
+        point = new.detach().requires_grad_()
+        points.append(point.tolist())
+    return points
+""",
+]

@@ -230,21 +230,6 @@ WRONG = {
         ),
         (GRADIENT.format(join=JOIN, back=BACK, result="-adjoint"), "sign is wrong"),
     ],
-    "ex-spread": [
-        (SPREAD.format(result="maml[-1].std(), other[1:].mean(0).std()"), "averaging shrinks"),
-        (SPREAD.format(result="maml[1:].mean(0).std(), other[1:].mean(0).std()"), "spreads of trajectory averages"),
-        (SPREAD.format(result="maml.mean(0).std(), other.mean(0).std()"), "with the loss before adaptation"),
-        (SPREAD.format(result="maml[-1].std(correction=0), other[-1].std(correction=0)"), "one less"),
-        (SPREAD.format(result="maml[-1].var(), other[-1].var()"), "variance"),
-        (
-            SPREAD.format(result="tuple(mamlkit.interval(x[-1]).half_width for x in (maml, other))"),
-            "95 % interval",
-        ),
-        (SPREAD.format(result="maml[1:].std(0).mean(), other[1:].std(0).mean()"), "spread over steps, averaged"),
-        (SPREAD.format(result="maml[1:].std(), other[1:].std()"), "thrown together"),
-        (SPREAD.format(result="maml[-1].mean(), other[-1].mean()"), "These are means"),
-        (SPREAD.format(result="other[-1].std(), maml[-1].std()"), "in the wrong order"),
-    ],
 }
 
 # Right answers in other styles: with arrays, as lists, in float32, by autograd.
@@ -300,8 +285,68 @@ def multi_step_gradient(support_loss, query_loss, theta, alpha, weights):
     return torch.func.grad(objective)(theta).tolist()
 """,
     ],
-    "ex-spread": [
-        SPREAD.format(result="[x[-1].numpy().std(ddof=1) for x in (maml, other)]"),
-        SPREAD.format(result="torch.stack([maml[-1], other[-1]]).std(1)"),
-    ],
 }
+
+LOOP = """
+def train(tasks, theta, alpha, K, E, epoch_length, outer_steps, beta):
+    theta = theta.clone().requires_grad_()
+    annealed = mamlkit.AnnealedMultiStep(E)
+    sgd = torch.optim.SGD([theta], lr=beta)
+    for step in range(outer_steps):
+        weights = annealed.weights(K, {epoch})
+        losses = []
+        for support_loss, query_loss in tasks:
+            w, total = theta, 0.0
+            for k in range(K):
+                {first}
+                (g,) = torch.autograd.grad(support_loss(w), w, {graph}=True)
+                w = w - alpha * g
+                {then}
+            losses.append(total)
+        sgd.zero_grad()
+        torch.stack(losses).{reduce}().backward()
+        sgd.step()
+    return {result}
+"""
+GRADED = "total = total + weights[k] * query_loss(w)"
+RIGHT_LOOP = {
+    "epoch": "step // epoch_length", "first": "pass", "then": GRADED, "graph": "create_graph", "reduce": "mean",
+    "result": "theta",
+}  # fmt: skip
+
+
+def loop(**changes: str) -> str:
+    return LOOP.format(**{**RIGHT_LOOP, **changes})
+
+
+BEFORE, FIRST_ORDER = {"first": GRADED, "then": "pass"}, {"graph": "retain_graph"}
+WRONG["ex-loop"] = [
+    (loop(epoch="step", **BEFORE, **FIRST_ORDER), "All three mistakes are left"),
+    (loop(epoch="step"), "One mistake is left: the weights are those of the outer step"),
+    (loop(**BEFORE), "One mistake is left: the first weight belongs"),
+    (loop(**FIRST_ORDER), "One mistake is left: the inner gradient has no graph"),
+    (loop(epoch="step", **BEFORE), "Two mistakes are left: the weights"),
+    (loop(**BEFORE, **FIRST_ORDER), "Two mistakes are left: the first weight"),
+    (loop(reduce="sum"), "takes their mean"),
+    (loop(epoch="0"), "The weights never change"),
+    (loop(result="theta * 0 + 1"), "is right, and this gives"),
+]
+RIGHT["ex-loop"] = [
+    loop(result="theta.detach().numpy()"),
+    """
+def train(tasks, theta, alpha, K, E, epoch_length, outer_steps, beta):
+    def graded(theta, weights):
+        total = 0
+        for support_loss, query_loss in tasks:
+            w = theta
+            for weight in weights:
+                w = w - alpha * torch.func.grad(support_loss)(w)
+                total = total + weight * query_loss(w) / len(tasks)
+        return total
+
+    for step in range(outer_steps):
+        weights = mamlkit.AnnealedMultiStep(E).weights(K, step // epoch_length).tolist()
+        theta = theta - beta * torch.func.grad(graded)(theta, weights)
+    return theta.tolist()
+""",
+]

@@ -185,3 +185,42 @@ def learn(train_tasks, test_task, theta, rate, K, beta, outer_steps):
 """,
     ],
 }
+
+BEAT = """
+def learn_rates(tasks, theta, rate):
+    alpha = {start}.requires_grad_()
+    optimiser = torch.optim.{optimiser}([alpha], lr={lr})
+    for _ in range({steps}):
+        losses = [query(theta - alpha * torch.func.grad(support)(theta)) for support, query in tasks]
+        optimiser.zero_grad()
+        torch.stack(losses).mean().backward()
+        optimiser.step()
+    return {result}
+"""
+RIGHT_BEAT = {
+    "start": "torch.full_like(theta, rate)", "optimiser": "Adam", "lr": "0.03", "steps": "300", "result": "alpha",
+}  # fmt: skip
+
+
+def beat(**changes: str) -> str:
+    return BEAT.format(**{**RIGHT_BEAT, **changes})
+
+
+WRONG["ex-beat"] = [
+    (beat(steps="0"), "still at their start"),
+    (beat(start="torch.tensor(rate, dtype=theta.dtype)", result="alpha.expand(3)"), "All rates are equal"),
+    (beat(start="torch.tensor(rate, dtype=theta.dtype)"), "One rate for each of the 3 entries"),
+    (beat(optimiser="SGD", lr="0.001", steps="100"), "along entry 0, whose rate is too small"),
+    (beat(optimiser="SGD", lr="10", steps="400"), "no finite number"),
+    (beat(steps="30"), "along entry 0, whose rate is too small"),
+    (beat(result="1 + 0 * alpha + torch.arange(3) / 10"), "makes things worse"),
+    (beat(result="[alpha]* 2"), "One rate for each"),
+]
+RIGHT["ex-beat"] = [
+    beat(result="alpha.detach().float().numpy()"),
+    """
+def learn_rates(tasks, theta, rate):
+    support = tasks[0][0]
+    return [1 / support_h for support_h in torch.func.hessian(support)(theta).diagonal().tolist()]
+""",
+]
