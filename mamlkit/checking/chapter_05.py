@@ -363,9 +363,9 @@ def check_prototypes(answer: Callable[..., Any]) -> None:
     exercise, cases = "5.6", []
     for seed, (ways, shots, queries) in enumerate(((3, 4, 5), (4, 2, 7))):
         generator = torch.Generator().manual_seed(seed)
-        draw = {"generator": generator, "dtype": torch.float64}
         support_y = torch.arange(ways).repeat(shots)[torch.randperm(ways * shots, generator=generator)]
-        support, query = torch.randn(ways * shots, 6, **draw), torch.randn(queries, 6, **draw)
+        points = torch.randn(ways * shots + queries, 6, generator=generator, dtype=torch.float64)
+        support, query = points[: ways * shots], points[ways * shots :]  # (points, D) each
         member = torch.nn.functional.one_hot(support_y, ways).double().T  # (ways, points)
         prototypes = member @ support / shots  # (ways, D)
 

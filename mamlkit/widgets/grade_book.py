@@ -25,7 +25,7 @@ from mamlkit.widgets._assets import figure_module, style_sheet
 __all__ = ["GradeBook", "grades_seen"]
 
 ANNEALING_EPOCHS = 10
-STUDENTS = ((45.0, 95.0, 30.0, 20.0, 75.0), (60.0, 68.0, 72.0, 75.0, 78.0))  # invented: chapter 6 says by whom
+STUDENTS = ((45.0, 95.0, 30.0, 20.0, 75.0), (60.0, 68.0, 72.0, 75.0, 78.0))  # invented
 KINDS = ("scores", "losses")
 
 
