@@ -16,6 +16,15 @@ WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 PHONE = 42  # characters of printed text that fit next to each other on a narrow phone
 
 
+EXERCISES = [path for path in NOTEBOOKS if path.parent.name == "exercises"]
+
+
+@pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)
+def test_exercises_say_how_to_open_them(path):
+    first = read(path).cells[0].source
+    assert "make lab" in first and f"main/book/exercises/{path.name}" in first
+
+
 def test_there_are_notebooks():
     assert CHAPTERS, "no chapter was found in book/"
     assert len(NOTEBOOKS) > len(CHAPTERS), "no exercises were found in book/exercises/"
