@@ -116,9 +116,12 @@ def check_hvp(answer: Callable[..., Any]) -> None:
             "The gradient has no graph to differentiate: the first torch.autograd.grad needs create_graph=True.",
         )
         return
-    if judge("3.3", answer, cases, None):
-        built = "It equals the explicit Hessian times v, but you built H: n by n numbers. Two gradients do without."
-        correct("3.3", built if _builds_the_hessian(answer) else "It equals the explicit Hessian times v.")
+    if not judge("3.3", answer, cases, None):
+        return
+    if _builds_the_hessian(answer):
+        wrong("3.3", "The numbers are right, but you built H: n by n numbers. Two gradients do without.")
+    else:
+        correct("3.3", "It equals the explicit Hessian times v.")
 
 
 def check_product(answer: Callable[..., Any]) -> None:
@@ -143,11 +146,11 @@ def check_product(answer: Callable[..., Any]) -> None:
 
 
 def check_adjoint(answer: Callable[..., Any]) -> None:
-    """Exercise 3.5, the adjoint recursion, with the derivative by the step size.
+    """Exercise 3.5, the adjoint recursion, with the derivative with respect to the step size.
 
     Args:
         answer: ``adjoint(support_loss, query_loss, path, alpha)``, with ``path`` the list theta^(0), ..., theta^(K); it
-            gives the pair: gradient by theta ``(n,)``, derivative by alpha, a number.
+            gives the pair: gradient with respect to theta ``(n,)``, derivative with respect to alpha, a number.
     """
     first, second, missing = [], [], False
 
@@ -164,23 +167,26 @@ def check_adjoint(answer: Callable[..., Any]) -> None:
         if not done:
             return
         if isinstance(pair, Tensor) or not isinstance(pair, Sequence) or len(pair) != 2:
-            wrong("3.5", "Return two things: the gradient by theta, and the derivative by alpha.")
+            wrong(
+                "3.5",
+                "Return two things: the gradient with respect to theta, and the derivative with respect to alpha.",
+            )
             return
         missing = missing or any(value is None or value is ... for value in pair)
         truth, mistakes = _product_and_mistakes(support, path, alpha, grad(query)(path[-1]))
         first.append(expect(arguments, truth, mistakes))
         second.append(expect(arguments, *_by_alpha(support, query, path, alpha)))
     if missing:
-        wrong("3.5", "One of the two is None: return the gradient by theta, and the derivative by alpha.")
+        wrong("3.5", "One of the two is None: return the derivatives with respect to theta and with respect to alpha.")
         return
-    if not judge("3.5", part(0), first, None, "By theta: "):
+    if not judge("3.5", part(0), first, None, "The gradient with respect to theta is not right. "):
         return
     judge(
         "3.5",
         part(1),
         second,
         "Both derivatives equal autograd's, with K Hessian-vector products.",
-        "By theta all is well. By alpha: ",
+        "The gradient with respect to theta is right, the derivative with respect to alpha is not. ",
     )
 
 
@@ -218,7 +224,7 @@ def _builds_the_hessian(answer: Callable[..., Any], n: int = 40) -> bool:
 def _product_and_mistakes(
     support: Callable[[Tensor], Tensor], path: list[Tensor], alpha: float, g: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The meta-gradient by theta, and what each mistake would give."""
+    """The meta-gradient, and what each mistake would give."""
     hessians = [hessian(support)(point) for point in path]  # K + 1 times (n, n)
     steps, identity = len(path) - 1, torch.eye(len(g), dtype=torch.float64)
 
@@ -250,7 +256,7 @@ def _product_and_mistakes(
 def _by_alpha(
     support: Callable[[Tensor], Tensor], query: Callable[[Tensor], Tensor], path: list[Tensor], alpha: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The derivative of the final query loss by alpha, and what each mistake would give."""
+    """The derivative of the final query loss with respect to alpha, and what each mistake would give."""
     steps = len(path) - 1
     adjoints = [grad(query)(path[-1])]  # lambda_K, ..., lambda_0
     for point in reversed(path[:-1]):
@@ -269,7 +275,7 @@ def _by_alpha(
             -torch.stack([gradients[k] @ adjoints[-1] for k in range(steps)]).sum(),
         "The support gradient is taken where the step ends; g_k is at theta^(k), where it starts.":
             -torch.stack([gradients[k + 1] @ adjoints[k + 1] for k in range(steps)]).sum(),
-        "There is a factor alpha too many: the derivative of minus alpha g_k by alpha is minus g_k.": -alpha * terms.sum(),
+        "There is a factor alpha too many: -alpha g_k changes with alpha at the rate -g_k.": -alpha * terms.sum(),
         "g_k is the gradient of the support loss; here it is the query loss's.":
             -torch.stack([grad(query)(path[k]) @ adjoints[k + 1] for k in range(steps)]).sum(),
         "g_k is the gradient of the support loss at theta^(k); here the query gradient at theta^(K) stands in every term.":

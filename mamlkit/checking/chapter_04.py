@@ -45,7 +45,7 @@ def check_angle(answer: Callable[..., Any]) -> None:
             "This is in radians: degrees are wanted.": torch.deg2rad(truth),
             "This is the cosine: the angle is its arccosine, in degrees.": torch.cos(torch.deg2rad(truth)),
             "The factor is there once; each of the K steps contributes one.": turned(1 - alpha * curvatures),
-            "K times the factor is not the factor K times: take the power.": turned(1 - K * alpha * curvatures),
+            "This is one step of size K alpha; K steps give a power.": turned(1 - K * alpha * curvatures),
             "The step size alpha is missing in the factors.": turned((1 - curvatures) ** K),
             "The sign of alpha h is wrong in the factor: it is 1 - alpha h.": turned((1 + alpha * curvatures) ** K),
             "The factors alone are compared; they multiply the query gradient g.": _degrees(factors, gradient),
@@ -137,7 +137,7 @@ def _keeps_too_much(answer: Callable[..., Any], n: int = 40) -> str:
         return "The numbers are right, but a Hessian was built. Build none: autograd gives each factor times a vector."
     if long.peak - short.peak >= 20 * 4 * n:  # the points of the path would be 20 n
         return (
-            "The numbers are right, but what is remembered grows with K. The first K - m steps are constants: take them "
+            "The numbers are right, but a graph is kept that grows with K. The first K - m steps are constants: take them "
             "without a graph, or cut it with detach()."
         )
     return ""
@@ -229,10 +229,11 @@ def check_gradients_only(answer: Callable[..., Any]) -> None:
     """
     cases, calls = [], 0
 
-    def counted(loss: Loss) -> Loss:
+    def counted(loss: Loss, seen: list[Tensor]) -> Loss:
         def gradient(theta: Tensor) -> Tensor:
             nonlocal calls
             calls += 1
+            seen.append(theta.detach().double())
             return grad(loss)(theta.detach().double()).to(theta.dtype)
 
         return gradient
@@ -274,8 +275,9 @@ def check_gradients_only(answer: Callable[..., Any]) -> None:
             "The sign of the result is wrong: give the gradient itself, the optimiser walks against it.": -product(own),
         }  # fmt: skip
         truth = product(own)
-        arguments = (counted(support), counted(query), path[0].clone(), alpha, K)
-        cases.append(expect(arguments, truth, mistakes, _how_coarse(truth, scale)))
+        points: list[Tensor] = []  # where the support gradient was asked for
+        arguments = (counted(support, points), counted(query, []), path[0].clone(), alpha, K)
+        cases.append(expect(arguments, truth, mistakes, _how_coarse(truth, scale, path, points)))
     if not judge("4.5", answer, cases, None):
         return
     enough = sum(3 * case.arguments[-1] + 1 for case in cases)
@@ -286,22 +288,27 @@ def check_gradients_only(answer: Callable[..., Any]) -> None:
     )
 
 
-def _how_coarse(truth: Tensor, scale: float) -> Callable[[Tensor], str]:
+def _how_coarse(truth: Tensor, scale: float, path: list[Tensor], points: list[Tensor]) -> Callable[[Tensor], str]:
     """Words for a result that no listed mistake explains: an inexact difference, or something else."""
+
+    def step() -> str:
+        """Whether the points lie too far from the path for the curvature, or too near for the rounding."""
+        away = max((min(float((point - own).norm()) for own in path) for point in points), default=0.0)
+        if away > 1e-5:
+            return f"eps is too large: your points lie up to {away:.1g} away, and the curvature changes on the way."
+        if away < 1e-9:
+            return "eps is too small: your points are so near that the difference drowns in rounding."
+        return f"your points lie up to {away:.1g} away, which is neither too far nor too near: look at the difference itself."
 
     def words(value: Tensor) -> str:
         error = (value.squeeze() - truth).norm() / truth.norm()
         if scale != 1:  # it was right at the usual length, or it would not have come here
             return (
                 f"It is right while the query gradient is about as long as 1, and wrong for one {scale:g} times as long. "
-                "How far you move depends on the length of the vector: too far misses the curvature's change, too short drowns "
-                "in rounding."
+                f"How far you move depends on the length of the vector. Here {step()}"
             )
         if error < 0.1:
-            return (
-                f"The idea is right, but one test is off by {100 * error:.2g} per cent. Too long a way misses the curvature's "
-                "change, too short a one drowns in rounding."
-            )
+            return f"The idea is right, but one test is off by {100 * error:.2g} per cent: {step()}"
         expected, got = ([round(x, 4) for x in t.flatten().tolist()] for t in (truth, value))
         return f"In one test {expected} is right, and this gives {got}."
 

@@ -103,6 +103,11 @@ WRONG = {
             "    return torch.autograd.grad(g @ v, theta)[0]",
             "Your code raised RuntimeError",
         ),
+        (
+            "def hvp(f, theta, v):\n    return (torch.autograd.functional.hessian(f, theta) @ v).float().numpy()",
+            "you built H",
+        ),
+        ("def hvp(f, theta, v):\n    return torch.func.hessian(f)(theta) @ v", "you built H"),
     ],
     "ex-product": [
         (PRODUCT.format(points="[]", update="result"), "The factors are missing"),
@@ -150,7 +155,7 @@ WRONG = {
         ),
         (
             ADJOINT.format(update=UPDATE, by_alpha="by_alpha + g @ before", result="(lam, by_alpha)"),
-            "By alpha: The sign",
+            "with respect to alpha is not. The sign",
         ),
         (ADJOINT.format(update=UPDATE, by_alpha="by_alpha - g @ lam", result="(lam, by_alpha)"), "not with lambda_k"),
         (ADJOINT.format(update=UPDATE, by_alpha="-g @ before", result="(lam, by_alpha)"), "Only the first step's term"),
@@ -209,7 +214,7 @@ def blind_step_size(H, v):
     "ex-hvp": [
         "def hvp(f, theta, v):\n    return torch.func.jvp(torch.func.grad(f), (theta,), (v,))[1]",
         "def hvp(f, theta, v):\n    return torch.autograd.functional.hvp(f, theta, v)[1].tolist()",
-        "def hvp(f, theta, v):\n    return (torch.autograd.functional.hessian(f, theta) @ v).float().numpy()",
+        "def hvp(f, theta, v):\n    return torch.autograd.functional.hvp(f, theta, v)[1].float().numpy()",
         """
 def hvp(f, theta, v):
     (g,) = torch.autograd.grad(f(theta), theta, create_graph=True)

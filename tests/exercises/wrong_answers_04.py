@@ -115,7 +115,7 @@ WRONG = {
         (ANGLE.format(maml=FACTORS, result="radians"), "in radians"),
         (ANGLE.format(maml=FACTORS, result="torch.cos(radians)"), "This is the cosine"),
         (ANGLE.format(maml="(1 - alpha * h) * g", result=DEGREES), "each of the K steps contributes one"),
-        (ANGLE.format(maml="(1 - K * alpha * h) * g", result=DEGREES), "take the power"),
+        (ANGLE.format(maml="(1 - K * alpha * h) * g", result=DEGREES), "one step of size K alpha"),
         (ANGLE.format(maml="(1 - h) ** K * g", result=DEGREES), "alpha is missing"),
         (ANGLE.format(maml="(1 + alpha * h) ** K * g", result=DEGREES), "sign of alpha h"),
         (ANGLE.format(maml="-(1 - alpha * h) ** K * g", result=DEGREES), "wrong sign"),
@@ -206,9 +206,13 @@ WRONG = {
         (_gradients_only(order="[0]"), "Only the first step's factor"),
         (_gradients_only(gradient="query_gradient"), "those of the query loss"),
         (_gradients_only(result="-vector"), "sign of the result"),
-        (_gradients_only(eps="1e-3"), "wrong for one 3000 times as long"),
-        (_gradients_only(eps="1e-1 / vector.norm()"), "The idea is right, but one test is off"),
-        (_gradients_only(eps="1e-14 / vector.norm()"), "The idea is right, but one test is off"),
+        (
+            _gradients_only(eps="1e-3"),
+            "3000 times as long. How far you move depends on the length of the vector. Here eps is too large",
+        ),
+        (_gradients_only(eps="1e-11"), "Here eps is too small"),
+        (_gradients_only(eps="1e-1 / vector.norm()"), "per cent: eps is too large"),
+        (_gradients_only(eps="1e-14 / vector.norm()"), "per cent: eps is too small"),
         (_gradients_only(result="vector[0]"), "A vector of 3 entries"),
         (
             "def maml_gradient(support_gradient, query_gradient, theta, alpha, K):\n"
