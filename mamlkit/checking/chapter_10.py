@@ -70,6 +70,8 @@ def check_time_saved(answer: Callable[..., Any]) -> None:
             "Only a share of the steps is first order; this is the saving if all were.": 1 - 1 / ratio,
             "This divides by the wrong run: the unit is the time with second order throughout.":
                 share * (1 - 1 / ratio) / (1 - share + share / ratio),
+            "This is the first-order steps' share of the switched run; how much shorter is that run than the other?":
+                share / ratio / (1 - share + share / ratio),
             "The shares have changed places: the first-order share is the one that gets cheaper.":
                 (1 - share) * (1 - 1 / ratio),
             "This is in per cent; give a share, from 0 to 1.": 100 * share * (1 - 1 / ratio),

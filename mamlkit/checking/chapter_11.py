@@ -32,6 +32,10 @@ def check_switches(answer: Callable[[], Any]) -> None:
         return
     if not isinstance(given, Mapping):
         return wrong("11.1", f"A dict of keyword arguments was expected, this is {type(given).__name__}.")
+    if given.get("multi_step_loss") is False:
+        return wrong("11.1", "multi_step_loss is switched off with None, not with False.")
+    if "cosine" in given:
+        return wrong("11.1", "cosine belongs to TrainingOptions; maml_plus_plus does not know it.")
     model = conv4(3, filters=2, downsample="stride", image_size=16, seed=0).double()
     try:
         learner = maml_plus_plus(copy.deepcopy(model), **given)
@@ -156,6 +160,11 @@ def check_spread_ratio(answer: Callable[..., Any]) -> None:
             "All entries are pooled; the spread is over tasks, of the last step alone.": a.std() / b.std(),
             "This is the spread over steps, averaged over tasks; the spread over tasks is asked for.":
                 a.std(0).mean() / b.std(0).mean(),
+            "The mean over tasks is taken first: this is the spread of K + 1 means, over steps.":
+                a.mean(1).std() / b.mean(1).std(),
+            "The mean over tasks is taken first: this is the spread of K means, over steps.":
+                a[1:].mean(1).std() / b[1:].mean(1).std(),
+            "This is the ratio of the means, of all steps; the spread over tasks is asked for.": a.mean() / b.mean(),
             "These are the losses before adaptation: the first row is the start.": a[0].std() / b[0].std(),
             "This is the ratio of the means; take the standard deviations.": a[-1].mean() / b[-1].mean(),
             "These spreads are relative, each divided by its mean; the standard deviations themselves are asked for.":
@@ -197,6 +206,10 @@ def check_run_seconds(answer: Callable[..., Any]) -> None:
             "Annealing is counted in outer steps; it is in epochs.":
                 step * (min(annealing, epochs * per_epoch) * early + max(epochs * per_epoch - annealing, 0) * late),
             "The steps of an epoch are missing: this is one outer step an epoch.": step * (on * early + (epochs - on) * late),
+            "The steps of an epoch are missing; and where annealing outlasts the run, all epochs are early ones and no more.":
+                step * (annealing * early + (epochs - annealing) * late),
+            "The steps of an epoch are missing; and late epochs fall below zero where annealing outlasts the run.":
+                step * (annealing * early + max(epochs - annealing, 0) * late),
             "This is the multiple of a MAML run's time; seconds are asked for.": (on * early + (epochs - on) * late) / epochs,
             "The early and the late price are the wrong way round.": step * per_epoch * (on * late + (epochs - on) * early),
             "This is MAML's own time, without the multiples.": step * per_epoch * epochs,

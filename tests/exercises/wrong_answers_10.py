@@ -47,6 +47,7 @@ WRONG = {
         (SAVED.format("share * (ratio - 1)"), "measured in first-order steps"),
         (SAVED.format("1 - 1 / ratio"), "if all were"),
         (SAVED.format("share * (1 - 1 / ratio) / (1 - share + share / ratio)"), "divides by the wrong run"),
+        (SAVED.format("share / ratio / (1 - share + share / ratio)"), "share of the switched run"),
         (SAVED.format("(1 - share) * (1 - 1 / ratio)"), "have changed places"),
         (SAVED.format("100 * share * (1 - 1 / ratio)"), "in per cent"),
         (SAVED.format("share / ratio - share"), "The sign is wrong"),

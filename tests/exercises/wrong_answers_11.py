@@ -81,7 +81,8 @@ WRONG = {
         (switches(first_order_epochs="5"), "the first epochs are of first order"),
         (switches(inner_steps=None), "there are 5 inner steps, not 3"),
         (switches(inner_lr=None), "the inner rate is 0.1, not 0.2"),
-        (switches(multi_step_loss="False"), "maml_plus_plus refuses this"),
+        (switches(multi_step_loss="False"), "with None, not with False"),
+        (switches(cosine="False"), "belongs to TrainingOptions"),
         (switches(plus_plus="False"), "maml_plus_plus refuses this"),
         ("def switches():\n    return 3, 0.2", "A dict of keyword arguments was expected"),
         (SWITCHES.format(arguments=""), "the multi-step loss is on; the step sizes are learned; batch norm has"),
@@ -109,6 +110,9 @@ WRONG = {
         (SPREAD.format(result="a.std() / b.std()"), "pooled"),
         (SPREAD.format(result="a[0].std() / b[0].std()"), "before adaptation"),
         (SPREAD.format(result="a[-1].mean() / b[-1].mean()"), "ratio of the means"),
+        (SPREAD.format(result="a.mean(1).std() / b.mean(1).std()"), "K + 1 means, over steps"),
+        (SPREAD.format(result="a[1:].mean(1).std() / b[1:].mean(1).std()"), "K means, over steps"),
+        (SPREAD.format(result="a.mean() / b.mean()"), "of all steps"),
         (SPREAD.format(result="a[-1].std()"), "of a alone"),
         (
             SPREAD.format(result="(a[-1].std() / a[-1].mean()) / (b[-1].std() / b[-1].mean())"),
@@ -143,6 +147,14 @@ WRONG = {
             "The price does not fall with the weights",
         ),
         (SECONDS.format(on=ON, result="maml_step * (on * early + (epochs - on) * late)"), "steps of an epoch"),
+        (
+            SECONDS.format(on="annealing_epochs", result="maml_step * (on * early + (epochs - on) * late)"),
+            "missing; and where annealing outlasts",
+        ),
+        (
+            SECONDS.format(on="annealing_epochs", result="maml_step * (on * early + max(epochs - on, 0) * late)"),
+            "missing; and late epochs fall below zero",
+        ),
         (SECONDS.format(on=ON, result="(on * early + (epochs - on) * late) / epochs"), "the multiple"),
         (
             SECONDS.format(on=ON, result="maml_step * steps_per_epoch * (on * late + (epochs - on) * early)"),
