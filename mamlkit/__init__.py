@@ -4,7 +4,7 @@ MAML itself is one screen, the loop in ``meta_gradient.TaskByTask`` over the ste
 same with other parts, ``algorithms.maml_plus_plus``. ``README.md`` in this folder says what to read, and in which order.
 """
 
-from mamlkit import checking, plots, widgets
+from mamlkit import checking, directions, plots, tables, widgets
 from mamlkit._moved import keep_old_addresses
 from mamlkit._version import __version__
 from mamlkit.algorithms import anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
@@ -53,6 +53,7 @@ __all__ = [
     "anil",
     "checking",
     "conv4",
+    "directions",
     "evaluate",
     "evaluate_ensemble",
     "evaluate_maml",
@@ -78,6 +79,7 @@ __all__ = [
     "recorded",
     "reptile",
     "sinusoid",
+    "tables",
     "train_maml",
     "widgets",
 ]

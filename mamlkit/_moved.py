@@ -22,7 +22,12 @@ MOVED = {
     "sinusoids": "data.sinusoids",
     "validation": "arguments",
 }
-NAMES = {"learners": "algorithms", "meta_gradient": "engines"}  # what the second exports was in the first
+NAMES = (  # what the second exports was in the first
+    ("learners", "algorithms"),
+    ("meta_gradient", "engines"),
+    ("functional", "randomness"),
+    ("functional", "watches"),
+)
 
 
 def keep_old_addresses() -> None:
@@ -32,6 +37,6 @@ def keep_old_addresses() -> None:
         module = importlib.import_module(f"mamlkit.{new}")
         sys.modules[f"mamlkit.{old}"] = module
         vars(package).setdefault(old, module)
-    for old, new in NAMES.items():
+    for old, new in NAMES:
         module = importlib.import_module(f"mamlkit.{new}")
         vars(sys.modules[f"mamlkit.{old}"]).update({name: getattr(module, name) for name in module.__all__})

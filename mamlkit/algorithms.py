@@ -8,7 +8,8 @@ then. It gets those options of a configuration that its signature names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, Unpack
 
 from torch import nn
@@ -34,7 +35,7 @@ def maml(
     **switches: Unpack[Switches],
 ) -> Learner:
     """MAML with the full second-order meta-gradient: Finn et al., 2017, arXiv:1703.03400, algorithms 1 and 2."""
-    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
+    sizes = partial(FixedStepSize, rate=inner_lr)
     return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
 
 
@@ -47,7 +48,7 @@ def fomaml(
     **switches: Unpack[Switches],
 ) -> Learner:
     """First-order MAML, which drops the Hessian: Finn et al., 2017, section 5.2; Nichol et al., 2018, arXiv:1803.02999."""
-    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
+    sizes = partial(FixedStepSize, rate=inner_lr)
     return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=1, **switches)
 
 
@@ -59,42 +60,38 @@ def reptile(
     loss: Loss = F.cross_entropy,
     **switches: Unpack[Switches],
 ) -> Learner:
-    """Reptile: move theta towards the adapted parameters (Nichol et al., 2018, arXiv:1803.02999, algorithm 2)."""
-    sizes = FixedStepSize(parameters_of(expect_model(model)), inner_lr)
+    """Reptile: move theta towards the adapted parameters (Nichol et al., 2018, arXiv:1803.02999, algorithm 2).
+
+    What is not ``adapted`` goes nowhere, in a task or in meta-training.
+    """
+    sizes = partial(FixedStepSize, rate=inner_lr)
     return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=0, **switches)
 
 
 def anil(
     model: nn.Module,
     *,
-    adapted: Iterable[str] | None = None,
     inner_steps: int = 5,
     inner_lr: float = 0.01,
     loss: Loss = F.cross_entropy,
     **switches: Unpack[Switches],
 ) -> Learner:
-    """ANIL, almost no inner loop: only some parameters are adapted (Raghu et al., 2020, arXiv:1909.09157, section 4).
+    """ANIL, almost no inner loop: MAML that adapts the head alone (Raghu et al., 2020, arXiv:1909.09157, section 4).
 
     Args:
         model: any module.
-        adapted: names of the parameters that the inner loop moves; those of the last layer of an ``nn.Sequential`` when not
-            given. Other models must say, as the order in which they register layers need not be that of the calls.
         inner_steps: K.
         inner_lr: alpha.
         loss: of outputs and targets, averaged over points.
-        switches: see ``Learner``.
+        switches: see ``Learner``. ``adapted`` is the last layer of an ``nn.Sequential`` when not given; other models must say,
+            as the order in which they register layers need not be that of the calls.
 
     Raises:
-        ValueError: for a name that is not a parameter of the model.
+        TypeError, ValueError: naming what was expected and what came.
     """
-    everything = parameters_of(expect_model(model))
-    chosen = _last_layer(model) if adapted is None else list(adapted)
-    if unknown := [name for name in chosen if name not in everything]:
-        raise ValueError(f"expected names out of {', '.join(everything)}, got {', '.join(map(repr, unknown))}")
-    if not chosen:
-        raise ValueError("expected at least one parameter to adapt, got none")
-    sizes = FixedStepSize(chosen, inner_lr)
-    return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
+    if switches.get("adapted") is None:
+        switches["adapted"] = _last_layer(expect_model(model))
+    return maml(model, inner_steps=inner_steps, inner_lr=inner_lr, loss=loss, **switches)
 
 
 def meta_sgd(
@@ -106,7 +103,7 @@ def meta_sgd(
     **switches: Unpack[Switches],
 ) -> Learner:
     """Meta-SGD: MAML with a learned rate for every single parameter (Li et al., 2017, arXiv:1707.09835, equation 3)."""
-    sizes = LearnedStepSizes(parameters_of(expect_model(model)), inner_lr, "parameter", inner_steps)
+    sizes = partial(LearnedStepSizes, rate=inner_lr, per="parameter", steps=inner_steps)
     return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
 
 
@@ -137,7 +134,7 @@ def maml_plus_plus(
             (``"uniform"``) or as given; ``None``: the last step only.
         annealing_epochs: until only the last step counts.
         step_sizes: one fixed rate, or learned ones: see ``LearnedStepSizes``.
-        per_step_weights: scale and shift of batch norm for each inner step, meta-learned and not adapted (BNWB).
+        per_step_weights: scale and shift of batch norm for each inner step, meta-learned and never ``adapted`` (BNWB).
         per_step_statistics: collect running statistics for each inner step and normalise query points with them at evaluation
             (BNRS). Off, query points are normalised with their own batch, which is what the authors' code does.
         first_order_epochs: epochs of first order before second order begins (DA).
@@ -157,16 +154,14 @@ def maml_plus_plus(
     rows = None
     if has_batch_norm and ((per_step_weights and learned) or per_step_statistics):
         rows = PerStepBatchNorm(model, inner_steps, weights=per_step_weights, statistics=per_step_statistics)
-    replaced = rows.weight_names if rows else set()
-    adapted = {name: value for name, value in parameters_of(model).items() if name not in replaced}
     return Learner(
         model,
         loss=loss,
         inner_steps=inner_steps,
         step_sizes=(
-            FixedStepSize(adapted, inner_lr)
+            partial(FixedStepSize, rate=inner_lr)
             if step_sizes == "fixed"
-            else LearnedStepSizes(adapted, inner_lr, step_sizes, inner_steps)
+            else partial(LearnedStepSizes, rate=inner_lr, per=step_sizes, steps=inner_steps)
         ),
         outer_loss=_outer_loss(multi_step_loss, annealing_epochs),
         first_order_epochs=first_order_epochs,

@@ -16,14 +16,18 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from mamlkit.trees import Tree, each, first, joined, leaves, mapped, named_leaves, same_form
+
 __all__ = [
     "expect_at_least",
     "expect_device",
+    "expect_fraction",
     "expect_model",
     "expect_one_of",
     "expect_points",
     "expect_rate",
     "expect_same_tasks",
+    "expect_tensors",
     "tensors_of_tasks",
 ]
 
@@ -46,6 +50,13 @@ def expect_rate(name: str, value: float, *, zero: bool = False) -> float:
         raise TypeError(f"expected {name} to be a number, got {describe(value)}")
     if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
         raise ValueError(f"expected {name} to be a finite number {'>=' if zero else '>'} 0, got {value}")
+    return float(value)
+
+
+def expect_fraction(name: str, value: float) -> float:
+    """A number from 0 to below 1."""
+    if expect_rate(name, value, zero=True) >= 1:
+        raise ValueError(f"expected {name} < 1, got {value}")
     return float(value)
 
 
@@ -118,7 +129,7 @@ def expect_rates(rates: Any, parameters: Mapping[str, Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def explained(*parts: tuple[str, Tensor]) -> Iterator[None]:
+def explained(*parts: tuple[str, Tree]) -> Iterator[None]:
     """After torch failed inside, say which shapes and types it got."""
     try:
         yield
@@ -126,9 +137,10 @@ def explained(*parts: tuple[str, Tensor]) -> Iterator[None]:
         reason = (str(error).splitlines() or [""])[0]
         if type(error) is not RuntimeError or reason.startswith("expected ") or not _OF_SHAPES.search(reason):
             raise
-        came = ", ".join(f"{name} {tuple(value.shape)} of {value.dtype}" for name, value in parts)
+        found = [pair for name, tree in parts for pair in named_leaves(name, tree) if isinstance(pair[1], Tensor)]
+        came = ", ".join(f"{place} {tuple(value.shape)} of {value.dtype}" for place, value in found[:6])
         raise RuntimeError(
-            f"expected inputs and targets that the model and the loss take, got {came}: {reason:.150}"
+            f"expected inputs and targets that the model and the loss take, got {came}{', ...' * (len(found) > 6)}: {reason:.150}"
         ) from error
 
 
@@ -172,32 +184,53 @@ def expect_model(model: nn.Module) -> nn.Module:
     return model
 
 
-def expect_points(name: str, x: Tensor, y: Tensor) -> None:
-    """Inputs and targets of one set of points: ``(points, *input)`` and ``(points, *output)``."""
-    for part, value in (("inputs", x), ("targets", y)):
+def expect_points(name: str, x: Tree, y: Tree) -> None:
+    """Inputs and targets of one set of points: ``(points, *input)`` and ``(points, *output)``, or trees of such."""
+    for part, tree in (("inputs", x), ("targets", y)):
+        for place, value in expect_tensors(f"the {name} {part}", tree):
+            if value.ndim == 0:
+                raise ValueError(f"expected {place} to have an axis of points, got a tensor without axes")
+            _expect_equal("points", f"the {name} {part}", place, value.shape[0], first(tree).shape[0])
+    inputs, targets = first(x), first(y)
+    if inputs.shape[0] == 0:
+        raise ValueError(f"expected at least one {name} point, got an empty set of shape {tuple(inputs.shape)}")
+    if inputs.shape[0] != targets.shape[0]:
+        raise ValueError(
+            f"expected one {name} target an input, got {inputs.shape[0]} inputs and {targets.shape[0]} targets"
+        )
+
+
+def expect_tensors(name: str, tree: Tree) -> list[tuple[str, Tensor]]:
+    """The tensors of a tree, each with where it stands; there is one at least, and nothing else."""
+    found = named_leaves(name, tree)
+    for place, value in found:
         if not isinstance(value, Tensor):
-            raise TypeError(f"expected the {name} {part} to be a tensor, got {describe(value)}")
-        if value.ndim == 0:
-            raise ValueError(f"expected the {name} {part} to have an axis of points, got a tensor without axes")
-    if x.shape[0] == 0:
-        raise ValueError(f"expected at least one {name} point, got an empty set of shape {tuple(x.shape)}")
-    if x.shape[0] != y.shape[0]:
-        raise ValueError(f"expected one {name} target an input, got {x.shape[0]} inputs and {y.shape[0]} targets")
+            hint = "; convert with dict()" if isinstance(value, Mapping) else ""
+            raise TypeError(f"expected {place} to be a tensor, got {describe(value)}{hint}")
+    if not found:
+        raise ValueError(f"expected {name} to hold a tensor, got an empty {type(tree).__name__}")
+    return found
 
 
-def expect_same_tasks(tasks: Sequence[Tensor]) -> None:
-    """The four tensors of a task batch: equal task counts, at least one task, and sound points in each task."""
+def _expect_equal(what: str, name: str, place: str, count: int, counted: int) -> None:
+    if count != counted:
+        raise ValueError(f"expected the same number of {what} in all of {name}, got {counted} and, in {place}, {count}")
+
+
+def expect_same_tasks(tasks: Sequence[Tree]) -> None:
+    """The four parts of a task batch: equal task counts, at least one task, and sound points in each task."""
     if not isinstance(tasks, (list, tuple)) or len(tasks) != 4:
         what = f"{len(tasks)} parts" if isinstance(tasks, (list, tuple)) else type(tasks).__name__
         raise TypeError(f"expected a TaskBatch (support_x, support_y, query_x, query_y), got {what}")
     support_x, support_y, query_x, query_y = tasks
     for name, x, y in (("support", support_x, support_y), ("query", query_x, query_y)):
-        for part, value in (("inputs", x), ("targets", y)):
-            if not isinstance(value, Tensor):
-                raise TypeError(f"expected the {name} {part} to be a tensor, got {describe(value)}")
-            if value.ndim < 2:
-                raise ValueError(f"expected {name} {part} of shape (tasks, points, ...), got {tuple(value.shape)}")
-    counts = [tensor.shape[0] for tensor in (support_x, support_y, query_x, query_y)]
+        for part, tree in (("inputs", x), ("targets", y)):
+            for place, value in expect_tensors(f"the {name} {part}", tree):
+                if value.ndim < 2:
+                    place = place.removeprefix("the ")
+                    raise ValueError(f"expected {place} of shape (tasks, points, ...), got {tuple(value.shape)}")
+                _expect_equal("tasks", f"the {name} {part}", place, value.shape[0], first(tree).shape[0])
+    counts = [first(part).shape[0] for part in (support_x, support_y, query_x, query_y)]
     if len(set(counts)) > 1:
         raise ValueError(
             "expected the same number of tasks in support inputs, support targets, query inputs and query targets, "
@@ -205,15 +238,28 @@ def expect_same_tasks(tasks: Sequence[Tensor]) -> None:
         )
     if counts[0] == 0:
         raise ValueError("expected at least one task, got an empty batch")
-    expect_points("support", support_x[0], support_y[0])
-    expect_points("query", query_x[0], query_y[0])
-    if support_x.shape[2:] != query_x.shape[2:]:
-        raise ValueError(
-            f"expected support and query inputs of one shape, got {tuple(support_x.shape[2:])} and {tuple(query_x.shape[2:])}"
-        )
+    expect_points("support", *(mapped(_first_task, part) for part in (support_x, support_y)))
+    expect_points("query", *(mapped(_first_task, part) for part in (query_x, query_y)))
+    if not same_form(support_x, query_x):
+        raise ValueError(f"expected support and query inputs of one form, got {_form(support_x)} and {_form(query_x)}")
+    for (place, support), (_, query) in zip(named_leaves("", support_x), named_leaves("", query_x), strict=True):
+        if support.shape[2:] != query.shape[2:]:
+            raise ValueError(
+                f"expected support and query inputs{place} of one shape, got {tuple(support.shape[2:])} and "
+                f"{tuple(query.shape[2:])}"
+            )
 
 
-def expect_on_model(model: nn.Module, *parts: tuple[str, Tensor], any_type: bool = False) -> None:
+def _first_task(value: Tensor) -> Tensor:
+    return value[0]
+
+
+def _form(tree: Tree) -> str:
+    places = [place for place, _ in named_leaves("", tree)]
+    return f"{type(tree).__name__} {', '.join(places[:4])}{', ...' if len(places) > 4 else ''}".strip()
+
+
+def expect_on_model(model: nn.Module, *parts: tuple[str, Tree], any_type: bool = False) -> None:
     """Tensors on the model's device, floating-point ones of its type (``any_type=True``, under autocast, lets others pass).
 
     The model is judged by what is learned; the types of frozen parts pass as well. Whole numbers always do.
@@ -223,18 +269,19 @@ def expect_on_model(model: nn.Module, *parts: tuple[str, Tensor], any_type: bool
     devices = {parameter.device for parameter in parameters}
     types = {parameter.dtype for parameter in parameters}
     types |= {parameter.dtype.to_real() for parameter in parameters if parameter.is_complex()}
-    for name, value in parts:
-        if value.device not in devices:
-            raise ValueError(f"expected {name} on the model's device {like.device}, got {value.device}")
-        if any_type or not (value.is_floating_point() or value.is_complex()):
-            continue
-        if value.dtype not in types:
-            ids = ", whole numbers such as ids with .long()" if _looks_up(model) else ""
-            raise TypeError(
-                f"expected {name} of the model's type {like.dtype}, got {value.dtype}; convert with .to(){ids}"
-            )
-        if name.endswith("inputs") and value.dtype in _WHOLE and _looks_up(model):
-            _expect_values_not_ids(name, value)
+    for name, tree in parts:
+        for place, value in named_leaves(name, tree):
+            if value.device not in devices:
+                raise ValueError(f"expected {place} on the model's device {like.device}, got {value.device}")
+            if any_type or not (value.is_floating_point() or value.is_complex()):
+                continue
+            if value.dtype not in types:
+                ids = ", whole numbers such as ids with .long()" if _looks_up(model) else ""
+                raise TypeError(
+                    f"expected {place} of the model's type {like.dtype}, got {value.dtype}; convert with .to(){ids}"
+                )
+            if name.endswith("inputs") and value.dtype in _WHOLE and _looks_up(model):
+                _expect_values_not_ids(place, value)
 
 
 _WHOLE = {torch.bfloat16: 2**8, torch.float16: 2**11}  # up to here each whole number is one of this type
@@ -259,8 +306,13 @@ def _expect_values_not_ids(name: str, value: Tensor) -> None:
 
 def expect_names(known: Sequence[str], names: Sequence[str]) -> None:
     """Parameter names that the model has."""
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"expected parameter names out of {', '.join(known)}, got {', '.join(map(repr, unknown))}")
+    if unknown := [str(name) for name in names if name not in known]:
+        raise ValueError(f"expected parameter names out of {_some(known)}, got {', '.join(map(repr, unknown[:3]))}")
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    """Not all of the names of a large model."""
+    return ", ".join(names if len(names) <= most else [*names[: most // 2], "...", *names[-most // 2 :]])
 
 
 _SAME_SHAPE = (
@@ -273,15 +325,15 @@ _SAME_SHAPE_MODULES = (
 )  # fmt: skip
 
 
-def checked_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+def checked_loss(loss: Callable[[Tree, Tree], Tensor]) -> Callable[[Tree, Tree], Tensor]:
     """The same loss, which first looks at what it gets and then at what it gives: shapes and types only, so it is free."""
     expect_function("loss", loss, "outputs and targets")
     same_shape = loss in _SAME_SHAPE or isinstance(loss, _SAME_SHAPE_MODULES)
     classes = loss is F.cross_entropy or isinstance(loss, nn.CrossEntropyLoss)
 
-    def call(outputs: Tensor, targets: Tensor) -> Tensor:
-        if not isinstance(outputs, Tensor):
-            raise TypeError(f"expected the model to return a tensor, got {type(outputs).__name__}")
+    def call(outputs: Tree, targets: Tree) -> Tensor:
+        if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
+            return of_several(outputs, targets)
         shape, given = tuple(outputs.shape), tuple(targets.shape)
         if same_shape and shape != given:  # broadcasting would make a wrong loss of it, without an error
             raise ValueError(f"expected targets of the outputs' shape {shape}, got {given}")
@@ -306,14 +358,31 @@ def checked_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, 
             if "out of bounds" in str(error) or "out of range" in str(error):
                 explain_labels(loss, outputs, targets)
             raise
-        if not isinstance(value, Tensor) or value.shape != ():
-            raise ValueError(f"expected loss to give one number, the mean over points, got {_shape_of(value)}")
-        if not value.is_floating_point():
-            raise TypeError(f"expected loss to give a real number, got {value.dtype}")
-        return value
+        return _one_number(value)
+
+    def of_several(outputs: Tree, targets: Tree) -> Tensor:
+        of_tensors = same_shape or classes
+        if not leaves(outputs) or (of_tensors and not isinstance(outputs, Tensor)):
+            hint = "; pass loss=lambda outputs, targets: ..., of the part that counts"
+            if not leaves(outputs):
+                hint = (
+                    "; torch.export.register_dataclass makes a dataclass known" if hasattr(outputs, "__dict__") else ""
+                )
+            raise TypeError(f"expected the model to return a tensor, got {type(outputs).__name__}{hint}")
+        if of_tensors:
+            raise TypeError(f"expected one tensor as targets of this loss, got {type(targets).__name__}")
+        return _one_number(loss(outputs, targets))
 
     call.__wrapped__ = loss  # type: ignore[attr-defined]
     return call
+
+
+def _one_number(value: object) -> Tensor:
+    if not isinstance(value, Tensor) or value.shape != ():
+        raise ValueError(f"expected loss to give one number, the mean over points, got {_shape_of(value)}")
+    if not value.is_floating_point():
+        raise TypeError(f"expected loss to give a real number, got {value.dtype}")
+    return value
 
 
 class _NoBroadcasting(TorchFunctionMode):
@@ -377,20 +446,39 @@ def _shape_of(value: object) -> str:
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else describe(value)
 
 
-def tensors_of_tasks(parts: Mapping[str, Tensor | Sequence[Tensor]]) -> list[Tensor] | list[list[Tensor]]:
-    """The parts of some tasks: tensors with a leading task axis, or lists with one tensor a task where tasks differ in shape."""
+def tensors_of_tasks(parts: Mapping[str, Tree | Sequence[Tree]]) -> list[Tree] | list[list[Tree]]:
+    """The parts of some tasks: trees with a leading task axis, or lists with one tree a task where tasks differ in shape.
+
+    A list has one tensor, tuple or dict a task; a tensor or a dict has the axis already.
+    """
     for name, value in parts.items():
-        given = isinstance(value, (list, tuple)) and value and all(isinstance(item, Tensor) for item in value)
-        if not (isinstance(value, Tensor) or given):
+        given = (
+            isinstance(value, (list, tuple)) and value and all(isinstance(v, (Tensor, tuple, Mapping)) for v in value)
+        )
+        if not (isinstance(value, (Tensor, Mapping)) or given):
             raise TypeError(f"expected {name} to be a tensor or a list of tensors, one a task, got {describe(value)}")
-    if all(isinstance(value, Tensor) or len({item.shape for item in value}) == 1 for value in parts.values()):
-        return [value if isinstance(value, Tensor) else torch.stack(list(value)) for value in parts.values()]
-    lists = [list(value) if not isinstance(value, Tensor) or value.ndim else [] for value in parts.values()]
+        if given and not all(same_form(item, value[0]) for item in value):
+            forms = ", ".join({_form(item): 0 for item in value})
+            raise ValueError(f"expected {name} of one form for every task, got {forms}")
+    if all(isinstance(value, (Tensor, Mapping)) or len(set(map(_shapes, value))) == 1 for value in parts.values()):
+        return [v if isinstance(v, (Tensor, Mapping)) else joined(torch.stack, list(v)) for v in parts.values()]
+    lists = [_listed(value) for value in parts.values()]
     if len(set(map(len, lists))) > 1:
         raise ValueError(
             f"expected the same number of tasks in {', '.join(parts)}, got {', '.join(str(len(part)) for part in lists)}"
         )
     return lists
+
+
+def _shapes(tree: Tree) -> tuple[torch.Size, ...]:
+    return tuple(value.shape for value in leaves(tree))
+
+
+def _listed(value: Tree | Sequence[Tree]) -> list[Tree]:
+    """The trees of the tasks, where one of these is a tree with an axis for them."""
+    if not isinstance(value, (Tensor, Mapping)):
+        return list(value)
+    return list(each(value)) if all(tensor.ndim for tensor in leaves(value)) else []
 
 
 def describe(value: object) -> str:

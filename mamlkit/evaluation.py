@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from mamlkit.arguments import describe, expect_at_least, expect_function, expect
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
 from mamlkit.tasks import Tasks
+from mamlkit.trees import Tree, each, joined, leaves
 
 __all__ = ["Evaluation", "Interval", "evaluate", "evaluate_ensemble", "expect_learner", "interval"]
 
@@ -39,8 +40,8 @@ class Evaluation:
     Attributes:
         losses: ``(steps + 1, tasks)``.
         accuracies: ``(steps + 1, tasks)`` as fractions, or ``None`` where targets are not classes: where outputs are not
-            ``(points, classes, ...)`` with class numbers ``(points, ...)``. Ignored labels are left out; NaN for a task
-            without any other.
+            ``(points, classes, ...)`` with class numbers ``(points, ...)``, or come in a tuple or dict. Ignored labels are left
+            out; NaN for a task without any other.
         scores: ``(steps + 1, tasks)`` of the ``metric`` that was given, else ``None``.
     """
 
@@ -146,7 +147,8 @@ def evaluate(
         steps: inner steps; those of training when not given. Beyond those, learned step sizes and per-step batch norm go on with
             what they have for the last step of training.
         chunk: how many tasks are held in memory at a time.
-        metric: of the outputs ``(query, *output)`` and targets of a task, one number; see ``Evaluation.score``.
+        metric: of the outputs ``(query, *output)`` and targets of a task, one number; see ``Evaluation.score``. Outputs in a
+            tuple or dict have no accuracy of their own: give it here.
 
     Raises:
         TypeError, ValueError: if the tensors of the batch do not fit each other.
@@ -190,13 +192,16 @@ def evaluate_ensemble(
     for batch, first in starts:
         part = batch.select(slice(first, first + chunk))
         outputs = [learner.query_outputs(part, steps) for learner in learners]
-        if len(shapes := {tuple(values.shape) for values in outputs}) > 1:
-            raise ValueError(f"expected learners with outputs of one shape, got {', '.join(map(str, sorted(shapes)))}")
-        mean = torch.stack(outputs).mean(0) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
-        losses.append(torch.stack([learners[0].task_losses(values, part.query_y) for values in mean]))
+        if len(shapes := {_shapes(values) for values in outputs}) > 1:
+            raise ValueError(f"expected learners with outputs of one shape, got {', '.join(sorted(shapes))}")
+        mean = joined(_mean, outputs) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
+        losses.append(torch.stack([learners[0].task_losses(values, part.query_y) for values in each(mean)]))
         accuracies.append(_accuracies(learners[0].loss, mean, part.query_y))
         if metric is not None:
-            rows = [[_score(metric, *pair) for pair in zip(values, part.query_y, strict=True)] for values in mean]
+            rows = [
+                [_score(metric, *pair) for pair in zip(each(values), each(part.query_y), strict=True)]
+                for values in each(mean)
+            ]
             scores.append(torch.tensor(rows, dtype=torch.float64))  # (steps + 1, chunk)
     known = [values for values in accuracies if values is not None]
     return Evaluation(
@@ -206,8 +211,23 @@ def evaluate_ensemble(
     )
 
 
-def _accuracies(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor | None:
+def _shapes(outputs: Tree) -> str:
+    """The shape of a tensor; of several all of them, by name where they have names."""
+    if isinstance(outputs, Mapping):
+        named = [f"{name!r}: {_shapes(outputs[name])}" for name in sorted(outputs, key=str) if leaves(outputs[name])]
+        return f"{{{', '.join(named)}}}"
+    shapes = ", ".join(str(tuple(value.shape)) for value in leaves(outputs))
+    return shapes if isinstance(outputs, Tensor) else f"{type(outputs).__name__} of {shapes}"
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean(0)
+
+
+def _accuracies(loss: Loss, outputs: Tree, targets: Tree) -> Tensor | None:
     """Of outputs ``(steps + 1, tasks, query, classes, ...)`` ``(steps + 1, tasks)``; ``None`` where targets are not classes."""
+    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
+        return None
     shape, given = tuple(outputs.shape[2:]), tuple(targets.shape[1:])
     if targets.is_floating_point() or targets.is_complex() or len(shape) < 2 or given != shape[:1] + shape[2:]:
         return None
@@ -224,7 +244,7 @@ def _accuracies(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor | None:
     return right.flatten(2).sum(2, dtype=torch.float64) / counts.flatten(1).sum(1)  # 0 / 0 is NaN
 
 
-def _score(metric: Loss, outputs: Tensor, targets: Tensor) -> float:
+def _score(metric: Loss, outputs: Tree, targets: Tree) -> float:
     value = metric(outputs, targets)
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()  # type: ignore[assignment]

@@ -8,26 +8,26 @@ switched around the call and put back whatever happens. Hooks, closures and attr
 from __future__ import annotations
 
 import contextlib
+import inspect
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from mamlkit.randomness import Replay
+from mamlkit.trees import Tree, called_with, first, leaves, mapped
+from mamlkit.watches import Watch
 
 __all__ = [
     "BatchNormMode",
     "FunctionalModel",
     "Parameters",
-    "Replay",
-    "WatchedLoss",
     "batch_norm_layers",
     "drops",
-    "fixed_randomness",
     "is_strange",
     "keep_writes",
     "key_of",
@@ -143,8 +143,8 @@ class FunctionalModel:
                     met.add(id(buffer))
                     self._buffers.append((f"{path}.{name}" if path else name, module, name))
 
-    def __call__(self, parameters: Parameters, x: Tensor, *, twice: bool = False) -> Tensor:
-        """Outputs for ``x`` ``(points, *input)``; tensors that ``parameters`` does not name are the model's own.
+    def __call__(self, parameters: Parameters, x: Tree, *, twice: bool = False) -> Tree:
+        """Outputs for ``x`` ``(points, *input)``, see ``mamlkit.trees``; tensors without a name here are the model's own.
 
         ``twice``: second derivatives will be taken, which fused attention does not have.
         """
@@ -157,9 +157,9 @@ class FunctionalModel:
             if self._attends:
                 stack.enter_context(_plain_attention(twice))
             if self.autocast is not None:  # a cache would cut the graph
-                stack.enter_context(torch.autocast(x.device.type, self.autocast, cache_enabled=False))
+                stack.enter_context(torch.autocast(first(x).device.type, self.autocast, cache_enabled=False))
             if self._strange and self._watched != self._strange and not torch.compiler.is_compiling():
-                watch = stack.enter_context(_Watch(self.model, parameters))
+                watch = stack.enter_context(Watch(self.model, parameters))
                 tensors |= watch.copies(parameters)
                 self._watched = self._strange
                 outputs = self._outputs(tensors, x)
@@ -172,53 +172,42 @@ class FunctionalModel:
                     self.written[path] = tensors[path].detach()
         if self.autocast is None:
             return outputs
-        return outputs.to(x.dtype if x.is_floating_point() else next(iter(parameters.values())).dtype)
+        wide = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), next(iter(parameters.values()))).dtype
+        return mapped(lambda value: value.to(wide) if value.is_floating_point() else value, outputs)
 
-    def _outputs(self, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+    def _outputs(self, tensors: dict[str, Tensor], x: Tree) -> Tree:
         before = [(module, name, getattr(module, name)) for module, name, _ in self._switches]
         try:
             for module, name, value in self._switches:
                 setattr(module, name, value)
-            return functional_call(self.model, tensors, (x,))
+            return functional_call(self.model, tensors, *called_with(x))
         except RuntimeError as error:
-            if x.is_floating_point() or x.is_complex() or "type" not in str(error):
+            if not isinstance(x, Tensor) or x.is_floating_point() or x.is_complex() or "type" not in str(error):
                 raise
             raise TypeError(
                 f"expected floating-point {self.name} inputs, got {x.dtype}; convert them with .float()"
             ) from error
+        except TypeError as error:
+            _explain_call(self.model, x, error)
+            raise
         finally:
             for module, name, value in reversed(before):
                 setattr(module, name, value)
 
 
-class Replay:
-    """The state of the generators of random numbers as it is now, to compute something a second time.
-
-    Inside ``with replay:`` the same numbers are drawn again, and buffers that a model writes are left alone.
-    """
-
-    running = False
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.states = device, _random_states(device)
-
-    def __enter__(self) -> None:
-        self.after, Replay.running = _random_states(self.device), True
-        _set_random_states(self.device, self.states)
-
-    def __exit__(self, *exception: object) -> None:
-        Replay.running = False
-        _set_random_states(self.device, self.after)
-
-
-def _random_states(device: torch.device) -> list[Tensor]:
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-
-def _set_random_states(device: torch.device, states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state(states[1], device)
+def _explain_call(model: nn.Module, x: Tree, error: TypeError) -> None:
+    """Say so where it is that ``forward`` does not take several inputs like these."""
+    if isinstance(x, Tensor):
+        return
+    signature, (by_place, by_name) = inspect.signature(model.forward), called_with(x)
+    try:
+        signature.bind(*by_place, **by_name)
+    except TypeError:
+        given = ", ".join(by_name) or f"a tuple of {len(by_place)}"
+        raise TypeError(
+            f"expected inputs by position in a tuple or by name in a dict, as {type(model).__name__}.forward{signature} takes "
+            f"them, got {given}"
+        ) from error
 
 
 def is_strange(module: nn.Module) -> bool:
@@ -298,113 +287,3 @@ def _plain_attention(twice: bool) -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(shortcut)
-
-
-class _Watch(TorchDispatchMode):
-    """See to it that a model reads the parameters it is given, and not its own where they cannot be swapped."""
-
-    _SHAPES_ONLY = ("empty", "zeros", "ones", "full", "rand", "randn", "new_")
-
-    def __init__(self, model: nn.Module, parameters: Parameters) -> None:
-        super().__init__()
-        places = ((_place(value), name) for name, value in model.named_parameters() if name in parameters)
-        self._own = {place: name for place, name in places if place is not None}
-        self._pack = _saving_hook()
-
-    def copies(self, parameters: Parameters) -> dict[str, Tensor]:
-        """The parameters at other places in memory, so that the model's own are met only where they should not be."""
-        own: dict[object, str]
-        self._own, own = {}, self._own
-        self._copies = {name: parameters[name].clone() for name in own.values()}
-        self._own = own
-        self._read: set[str] = set()
-        self._names = {_place(copy): name for name, copy in self._copies.items()}
-        return self._copies
-
-    def lost(self, outputs: object) -> dict[str, list[Tensor]]:
-        """Copies that were read and are not in the graph of the outputs, each with a list of gradients that come all the same."""
-        if not isinstance(outputs, Tensor) or outputs.grad_fn is None:
-            return {}
-        graph, waiting = set(), [outputs.grad_fn]
-        while waiting:
-            node = waiting.pop()
-            if node not in graph:
-                graph.add(node)
-                waiting += [following for following, _ in node.next_functions if following is not None]
-        lost: dict[str, list[Tensor]] = {}
-        for name in sorted(self._read):
-            copy = self._copies[name]
-            if copy.requires_grad and copy.grad_fn not in graph:
-                copy.register_hook(lost.setdefault(name, []).append)
-        return lost
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Look at every tensor that an operation reads."""
-        kwargs = kwargs or {}
-        if self._own and not func._schema.name.split("::")[-1].startswith(self._SHAPES_ONLY):
-            for value in tree_leaves((args, kwargs)):
-                if not isinstance(value, Tensor):
-                    continue
-                place = _place(value)
-                if place is not None and place in self._names:
-                    self._read.add(self._names[place])
-                if name := self._own.get(place):
-                    raise ValueError(
-                        f"expected a model that looks its parameters up in its modules, got {name!r} read from elsewhere: "
-                        "a list, dict, partial or closure that holds the tensor itself"
-                    )
-            pack = _saving_hook()
-            if pack is not self._pack and getattr(pack, "__module__", "") == "torch.utils.checkpoint":
-                raise ValueError(
-                    "expected a model without torch.utils.checkpoint, got one that would be called again on the way back with "
-                    "other parameters; engine='recomputed' saves memory instead"
-                )
-        return func(*args, **kwargs)
-
-
-class WatchedLoss(TorchDispatchMode):
-    """See to it that a loss reads outputs and targets, and not parameters of the model: those that are not adapted, out there."""
-
-    def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
-        super().__init__()
-        own = dict(model.named_parameters())
-        self._own = {_place(own[name]): name for name in names if name in own}
-        self._own.pop(None, None)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Look at every tensor that an operation reads."""
-        kwargs = kwargs or {}
-        for value in tree_leaves((args, kwargs)):
-            if isinstance(value, Tensor) and (name := self._own.get(_place(value))):
-                raise ValueError(
-                    f"expected a loss of outputs and targets, got one that reads {name!r} of the model, which is not the adapted "
-                    "one there: have forward return or keep what the loss needs"
-                )
-        return func(*args, **kwargs)
-
-
-def _place(tensor: Tensor) -> object:
-    try:
-        return tensor.untyped_storage()._cdata, tensor.storage_offset()
-    except (NotImplementedError, RuntimeError):  # no storage: sparse, or a subclass of its own
-        return None
-
-
-def _saving_hook() -> object:
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    return hooks[0] if hooks else None
-
-
-@contextlib.contextmanager
-def fixed_randomness(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Draw from this seed inside, leave the global generators as they were; ``None`` changes nothing."""
-    if seed is None:
-        yield
-        return
-    on_gpu = device.type == "cuda"
-    with torch.random.fork_rng([device] if on_gpu else []):
-        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would seed every other device as well
-        if on_gpu:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield

@@ -9,11 +9,13 @@ these steps:
 * 2: each gradient stays a function of the parameters, so that a later derivative sees the Hessian (MAML);
 * 1: each gradient is a constant, so that a later derivative goes straight through (FOMAML);
 * 0: nothing is kept, for evaluation.
+
+``mamlkit.directions`` put something else in the gradient's place, of which the same holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,15 +36,19 @@ from mamlkit.arguments import (
     expect_rates,
     explained,
 )
-from mamlkit.functional import FunctionalModel, Parameters, fixed_randomness, parameters_of
+from mamlkit.directions import Direction, Memory, in_turn
+from mamlkit.functional import FunctionalModel, Parameters, parameters_of
+from mamlkit.randomness import fixed_randomness
 from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
 from mamlkit.tasks import stream_seed
+from mamlkit.trees import Several, Tree, first
 
-__all__ = ["Forward", "InnerLoop", "Loss", "Objective", "Order", "adapt", "descend", "inner_step", "moved"]
+__all__ = ["Forward", "InnerLoop", "Loss", "Objective", "Order", "Turn", "adapt", "descend", "inner_step", "moved"]
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> scalar, the mean over the points
-Forward = Callable[[Parameters, Tensor, int], Tensor]  # (parameters, inputs, inner step from 0) -> outputs
+Loss = Callable[[Tree, Tree], Tensor]  # (outputs, targets) -> scalar, the mean over the points
+Forward = Callable[[Parameters, Tree, int], Tree]  # (parameters, inputs, inner step from 0) -> outputs
 Objective = Callable[[Parameters, int], Tensor]  # (parameters, inner step from 0) -> scalar
+Turn = Callable[[Parameters, Parameters, Memory, int], tuple[Parameters, Memory]]  # what ``Direction.forward`` is
 Order = Literal[0, 1, 2]
 
 
@@ -59,6 +65,7 @@ class InnerLoop:
         order: of the derivative that can be taken through the steps.
         dropout_seed: dropout masks follow from it and from the number of the task, so that they are the same in every step.
         collects_every_step: query passes collect statistics of their own step, also where the loss of that step has no weight.
+        direction: what the steps follow; ``None`` for the gradient.
     """
 
     support_forward: Forward
@@ -69,10 +76,9 @@ class InnerLoop:
     order: Order
     dropout_seed: int | None = None
     collects_every_step: bool = False
+    direction: Direction | None = None
 
-    def trajectory(
-        self, parameters: Parameters, support_x: Tensor, support_y: Tensor, task: int = 0
-    ) -> list[Parameters]:
+    def trajectory(self, parameters: Parameters, support_x: Tree, support_y: Tree, task: int = 0) -> list[Parameters]:
         """Adapt one task: parameters after 0, 1, ..., K steps.
 
         Args:
@@ -82,25 +88,30 @@ class InnerLoop:
             task: its number, for the dropout masks.
         """
         objective = self.support_loss(support_x, support_y, task)
-        return descend(objective, parameters, self.step_sizes, self.steps, self.order)
+        return descend(objective, parameters, self.step_sizes, self.steps, self.order, self.direction)
 
-    def support_loss(self, support_x: Tensor, support_y: Tensor, task: int = 0) -> Objective:
+    def support_loss(self, support_x: Tree, support_y: Tree, task: int = 0) -> Objective:
         """What the inner loop of one task goes down on; arguments as in ``trajectory``."""
         seed = None if self.dropout_seed is None else stream_seed(self.dropout_seed, task)
 
         def objective(current: Parameters, step: int) -> Tensor:
-            with fixed_randomness(seed, support_x.device):
+            with fixed_randomness(seed, first(support_x).device):
                 return self.loss(self.support_forward(current, support_x, step), support_y)  # ()
 
         return objective
 
-    def answers(self, parameters: Parameters, x: Tensor, step: int) -> Tensor:
+    def answers(self, parameters: Parameters, x: Tree, step: int) -> Tree:
         """Outputs for query inputs with parameters that ``step`` inner steps made; the pass belongs to the last of these."""
         return self.query_forward(parameters, x, max(step - 1, 0))
 
 
 def descend(
-    objective: Objective, parameters: Parameters, step_sizes: Callable[[int], Rates], steps: int, order: Order
+    objective: Objective,
+    parameters: Parameters,
+    step_sizes: Callable[[int], Rates],
+    steps: int,
+    order: Order,
+    turn: Turn | None = None,
 ) -> list[Parameters]:
     """Gradient descent that can itself be differentiated.
 
@@ -110,19 +121,31 @@ def descend(
         step_sizes: the rates of step k, by name; parameters without a rate stay.
         steps: how many.
         order: see the module's docstring.
+        turn: what makes a direction of the gradient; the gradient itself when not given.
 
     Returns:
         The parameters after 0, 1, ..., ``steps`` steps.
     """
     trajectory = [parameters]
+    towards = None if turn is None else _Towards(turn)
     for step in range(steps):
         rates = step_sizes(step)  # MAML: alpha; MAML++: learned, for each tensor and step
-        trajectory.append(inner_step(objective, trajectory[-1], rates, step, order))
+        trajectory.append(inner_step(objective, trajectory[-1], rates, step, order, towards))
     return trajectory
 
 
-def inner_step(objective: Objective, parameters: Parameters, rates: Rates, step: int, order: Order) -> Parameters:
-    """One step, theta - alpha * gradient: equation (1) of Finn et al., 2017; arguments as ``descend``."""
+def inner_step(
+    objective: Objective,
+    parameters: Parameters,
+    rates: Rates,
+    step: int,
+    order: Order,
+    towards: Callable[[Parameters, Parameters, int], Parameters] | None = None,
+) -> Parameters:
+    """One step, theta - alpha * gradient: equation (1) of Finn et al., 2017; arguments as ``descend``.
+
+    ``towards``: what to follow in place of the gradients, given those and the parameters.
+    """
     expect_gradients()
     expect_names(list(parameters), list(rates))
     current = parameters
@@ -142,11 +165,40 @@ def inner_step(objective: Objective, parameters: Parameters, rates: Rates, step:
             materialize_grads=True,  # a parameter the loss does not touch has gradient zero
         )
     with torch.set_grad_enabled(order > 0):
+        if towards is not None:
+            here = {name: current[name] if order == 2 else current[name].detach() for name in rates}
+            found = towards(dict(zip(rates, gradients, strict=True)), here, step)
+            gradients = tuple(found[name] for name in rates)
         after = {
             name: moved(current[name], rate, gradient)
             for (name, rate), gradient in zip(rates.items(), gradients, strict=True)
         }
     return {**parameters, **after}
+
+
+class _Towards:
+    """A direction, and what it remembers of the steps so far."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        self.memory: Memory = {}
+
+    def __call__(self, gradients: Parameters, parameters: Parameters, step: int) -> Parameters:
+        pair = self.turn(gradients, parameters, self.memory, step)
+        if not isinstance(pair, tuple) or not all(isinstance(part, Mapping) for part in pair) or len(pair) != 2:
+            raise TypeError(f"expected a direction to give tensors by name and a memory, got {type(pair).__name__}")
+        found, self.memory = pair
+        shapes, needed = ({name: value.shape for name, value in part.items()} for part in (found, gradients))
+        if shapes != needed:
+            odd = next(name for name in (*needed, *shapes) if shapes.get(name) != needed.get(name))
+            raise ValueError(
+                f"expected a direction of shape {_shape(needed, odd)} for {odd!r}, got {_shape(shapes, odd)}"
+            )
+        return found
+
+
+def _shape(shapes: Mapping[str, torch.Size], name: str) -> str:
+    return str(tuple(shapes[name])) if name in shapes else "none"
 
 
 def moved(value: Tensor, rate: Tensor | float, gradient: Tensor) -> Tensor:
@@ -158,26 +210,28 @@ def moved(value: Tensor, rate: Tensor | float, gradient: Tensor) -> Tensor:
 
 def adapt(
     model: nn.Module,
-    support_x: Float[Tensor, "support *input"],
-    support_y: Shaped[Tensor, "support *output"],
+    support_x: Float[Tensor, "support *input"] | Several,
+    support_y: Shaped[Tensor, "support *output"] | Several,
     *,
     loss: Loss,
     steps: int,
     step_sizes: float | StepSizes,
     parameters: Parameters | None = None,
     order: Order = 2,
+    direction: Direction | Iterable[Direction] | None = None,
 ) -> list[Parameters]:
     """Adapt a model to one task by K steps of gradient descent, equation (1) of Finn et al., 2017.
 
     Args:
         model: any module; it is not changed.
-        support_x: ``(support, *input)``, floating point.
+        support_x: ``(support, *input)``, floating point; or a tuple or dict of tensors, see ``mamlkit.trees``.
         support_y: ``(support, *output)``, or class numbers ``(support,)``.
         loss: of outputs and targets, averaged over points, for instance ``torch.nn.functional.mse_loss``.
         steps: K, at least 1.
         step_sizes: alpha, or a ``StepSizes``.
         parameters: where to start; the model's own when not given.
         order: 2 to differentiate through the steps in full, 1 for first order, 0 when no derivative follows.
+        direction: what the steps follow in place of the gradient: see ``mamlkit.directions``.
 
     Returns:
         The parameters after 0, 1, ..., K steps, each a mapping from name to tensor; call the model with them through
@@ -208,4 +262,4 @@ def adapt(
         return loss(network(current, support_x, twice=order == 2), support_y)  # ()
 
     with explained(("support inputs", support_x), ("support targets", support_y)):
-        return descend(support_loss, start, sizes, steps, order)
+        return descend(support_loss, start, sizes, steps, order, in_turn(direction))

@@ -13,7 +13,7 @@ A learner is one class, ``Learner``; the functions of ``mamlkit.algorithms`` cho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, TypedDict, TypeVar
 
@@ -37,16 +37,17 @@ from mamlkit.arguments import (
     expect_same_tasks,
     expect_seed,
     expect_switch,
+    expect_tensors,
     explain_labels,
     explained,
 )
 from mamlkit.batch_norm import PerStepBatchNorm
+from mamlkit.directions import Direction, in_turn
 from mamlkit.engines import choose_engine
 from mamlkit.functional import (
     BatchNormMode,
     FunctionalModel,
     Parameters,
-    WatchedLoss,
     batch_norm_layers,
     drops,
     keep_writes,
@@ -57,8 +58,10 @@ from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
 from mamlkit.meta_gradient import AllAtOnce, MetaStep
 from mamlkit.outer_loss import FinalStep, OuterLoss
 from mamlkit.reptile import displacement
-from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
+from mamlkit.step_sizes import Adapted, FixedStepSize, Rates, StepSizes, which
 from mamlkit.tasks import TaskBatch, TaskList, Tasks, listed, stream_seed
+from mamlkit.trees import Several, Tree, each, joined
+from mamlkit.watches import WatchedLoss
 
 __all__ = ["Learner", "Switches"]
 
@@ -69,6 +72,9 @@ Result = TypeVar("Result")
 class Switches(TypedDict, total=False):
     """What every algorithm takes besides its own arguments, as ``Learner`` describes it."""
 
+    adapted: Adapted | None
+    direction: Direction | Iterable[Direction] | None
+    keep_statistics: bool
     dropout: bool
     seed: int
     autocast: torch.dtype | None
@@ -83,7 +89,13 @@ class Learner(nn.Module):
         loss: of outputs and targets, averaged over points; used on support and query alike. Parameters of a loss that is a
             module are meta-learned.
         inner_steps: K, at least 1.
-        step_sizes: which parameters the inner loop moves, and how far.
+        step_sizes: how far the inner loop moves each parameter, or a function that makes such step sizes for the parameters
+            that are adapted, by name.
+        adapted: which parameters the inner loop moves, by their names or by a function of a name, such as
+            ``lambda name: name.endswith("bias")``; all that are learned and have a step size when not given. The others are
+            meta-learned all the same, by every algorithm but Reptile, which leaves them.
+        direction: what inner steps follow in place of the gradient, one part or several in turn: momentum, weight decay,
+            clipping, Adam. See ``mamlkit.directions``. An engine that knows plain descent only gives way to the general one.
         outer_loss: how the query losses along the inner loop are weighed; the last one alone when not given.
         order: of derivative: 2 for the full meta-gradient, 1 for the first-order approximation. 0 chooses Reptile, which has no
             meta-gradient: see ``is_reptile``.
@@ -92,6 +104,8 @@ class Learner(nn.Module):
         query_statistics: what batch norm normalises query points with at evaluation: the statistics of the query set
             (``"batch"``, transductive) or running statistics collected in meta-training (``"running"``, inductive). Support sets
             and meta-training always use the statistics of the batch.
+        keep_statistics: batch norm uses the running statistics that the model came with, those of pretraining for instance, for
+            support and query, in meta-training and evaluation, and leaves them as they are.
         dropout: whether the inner loop of meta-training calls the model in the mode that it is in (``model.train()``, a
             module's default, drops), or as after ``model.eval()``. Masks of dropout layers, recurrent and attention layers stay
             the same over the steps of a task; what else draws numbers takes them from torch's generator. Query points and
@@ -114,12 +128,15 @@ class Learner(nn.Module):
         *,
         loss: Loss,
         inner_steps: int,
-        step_sizes: StepSizes,
+        step_sizes: StepSizes | Callable[[dict[str, Tensor]], StepSizes],
+        adapted: Adapted | None = None,
+        direction: Direction | Iterable[Direction] | None = None,
         outer_loss: OuterLoss | None = None,
         order: Order = 2,
         first_order_epochs: int = 0,
         batch_norm: PerStepBatchNorm | None = None,
         query_statistics: Literal["batch", "running"] = "batch",
+        keep_statistics: bool = False,
         dropout: bool = True,
         seed: int = 0,
         autocast: torch.dtype | None = None,
@@ -130,33 +147,46 @@ class Learner(nn.Module):
         expect_switch("dropout", dropout)
         if autocast not in (None, torch.bfloat16, torch.float16):
             raise TypeError(f"expected autocast to be None, torch.bfloat16 or torch.float16, got {describe(autocast)}")
-        if not isinstance(step_sizes, StepSizes):
-            raise TypeError(f"expected step_sizes to be a StepSizes, got {describe(step_sizes)}")
         self.inner_steps = expect_at_least("inner_steps", inner_steps, 1)
         if order not in (0, 1, 2):
             raise ValueError(f"expected order 0, 1 or 2, got {order!r}")
         expect_one_of("query_statistics", query_statistics, ("batch", "running"))
         checked_loss(loss)
         self._autocast, self._asked = autocast, (dropout, engine)
-        self.loss, self.step_sizes, self.order = loss, step_sizes, order
+        if batch_norm is not None:
+            expect_kind("batch_norm", batch_norm, PerStepBatchNorm)
+            expect_names([name for name, _ in model.named_parameters()], sorted(batch_norm.weight_names))
+        theta = _without_rows(model, batch_norm)
+        chosen = which(theta, adapted)
+        self._adapted = frozenset(chosen) if adapted is not None and not callable(adapted) else adapted
+        self.loss, self.order = loss, order
+        self.step_sizes = _made(step_sizes, {name: theta[name] for name in chosen})
         if order == 0 and self._loss_parameters():
             name = next(iter(self._loss_parameters()))
             raise ValueError(
                 f"expected a loss without parameters for Reptile, which takes no derivative of it, got {name!r}"
             )
+        self.direction = in_turn(direction)
+        if order == 0 and self.direction is not None and (names := list(parameters_of(self.direction))):
+            raise ValueError(
+                f"expected a direction without parameters for Reptile, which takes no derivative of it, got {names[0]!r}"
+            )
         self.outer_loss: OuterLoss = (
             FinalStep() if outer_loss is None else expect_kind("outer_loss", outer_loss, OuterLoss)
         )
         self.first_order_epochs = expect_at_least("first_order_epochs", first_order_epochs, 0)
-        if batch_norm is not None:
-            expect_kind("batch_norm", batch_norm, PerStepBatchNorm)
-            expect_names([name for name, _ in model.named_parameters()], sorted(batch_norm.weight_names))
         self.batch_norm, self.query_statistics = batch_norm, query_statistics
+        self.keep_statistics = expect_switch("keep_statistics", keep_statistics)
         self.seed = expect_seed("seed", seed)
         self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
         self._known = set(parameters_of(model))
-        expect_rates(step_sizes(0), self.initialisation())
-        self._adapts_all = set(self.initialisation()) <= set(step_sizes(0))
+        rates = self.step_sizes(0)
+        expect_rates(rates, theta)
+        if not any(name in rates for name in chosen):
+            raise ValueError(
+                f"expected a step size of what is adapted, such as {chosen[0]!r}, got {next(iter(rates))!r}"
+            )
+        self._adapts_all = set(theta) <= set(rates)
         self._seen: tuple[object] = (None,)  # the loss that was watched; a tuple, as a module would be registered
         self._runs_together = True  # until a loss is met that does not
         self._look()
@@ -171,14 +201,35 @@ class Learner(nn.Module):
             for network in self._networks:
                 network.look()
 
+    def _expect_statistics_to_keep(self) -> None:
+        layers = batch_norm_layers(self.model)
+        if not layers:
+            raise ValueError(
+                f"expected a model with batch-norm layers for keep_statistics=True, got {type(self.model).__name__} without any"
+            )
+        if without := [
+            name for name, layer in layers.items() if layer.running_mean is None or layer.running_var is None
+        ]:
+            raise ValueError(f"expected batch norm {without[0]!r} to have running statistics to keep, got none")
+        if self.query_statistics == "running" or (self.batch_norm and self.batch_norm.has_statistics):
+            raise ValueError(
+                "expected keep_statistics=False where running statistics are collected (per_step_statistics=True), got True"
+            )
+
     def _choose(self) -> None:
         """The engine, and the modes in which it calls the model."""
         dropout, engine = self._asked
+        if self.keep_statistics:
+            self._expect_statistics_to_keep()
         self.dropout = dropout and any(drops(module) for module in self.model.modules())
         collects = self.query_statistics == "running" and bool(batch_norm_layers(self.model))
-        general = self.dropout or collects or self._autocast is not None
+        general = self.dropout or collects or self.keep_statistics or self._autocast is not None
         engine = engine if self._runs_together or engine != "auto" else "task_by_task"
         self.engine = choose_engine(engine, self.model, general=general, dropout=self.dropout)
+        self._why = ""
+        if self.direction is not None and not self.engine.turns:
+            self._why = f" (as {self.engine_name!r} knows plain descent only)"
+            self.engine = choose_engine("auto" if self._runs_together else "task_by_task", self.model, general=True)
         if self.engine_name == "compiled" and (names := list(self._loss_parameters())):
             raise ValueError(f"expected a loss without parameters for engine 'compiled', got {names[0]!r}")
         called, written = self.engine.network(self.model), dict[str, Tensor]()
@@ -194,16 +245,18 @@ class Learner(nn.Module):
             )
 
         self._written = written
-        self._support_train = network("batch", "support", training=True, dropout=dropout)
-        self._query_train = network("collect" if collects else "batch", "query", training=True)
-        self._support_eval = network("batch", "support", training=False)
-        self._query_eval = network("running" if collects else "batch", "query", training=False)
+        usual: BatchNormMode = "running" if self.keep_statistics else "batch"
+        self._support_train = network(usual, "support", training=True, dropout=dropout)
+        self._query_train = network("collect" if collects else usual, "query", training=True)
+        self._support_eval = network(usual, "support", training=False)
+        self._query_eval = network("running" if collects else usual, "query", training=False)
         self._networks = (self._support_train, self._query_train, self._support_eval, self._query_eval)
 
     @property
     def is_transductive(self) -> bool:
         """Whether the answer for one query point depends on the other query points, through batch norm."""
-        return self.query_statistics == "batch" and bool(batch_norm_layers(self.model))
+        uses_batch = self.query_statistics == "batch" and not self.keep_statistics
+        return uses_batch and bool(batch_norm_layers(self.model))
 
     @property
     def is_reptile(self) -> bool:
@@ -222,7 +275,7 @@ class Learner(nn.Module):
 
     def extra_repr(self) -> str:
         """Shown by ``print``: with the engine that was chosen."""
-        why = "" if self._runs_together else " (as the loss or the model does not run under vmap)"
+        why = self._why if self._runs_together else " (as the loss or the model does not run under vmap)"
         return f"inner_steps={self.inner_steps}, order={self.order}, engine={self.engine_name!r}{why}"
 
     def describe(self) -> dict[str, Any]:
@@ -230,8 +283,10 @@ class Learner(nn.Module):
         parts: dict[str, Any] = {"order": self.order, "inner_steps": self.inner_steps}
         for name in ("step_sizes", "outer_loss", "batch_norm"):
             parts[name] = _facts(getattr(self, name))
+        turns = [] if self.direction is None else list(getattr(self.direction, "parts", [self.direction]))
+        parts["direction"] = [_facts(part) for part in turns]
         parts["loss"] = getattr(self.loss, "__qualname__", None) or _facts(self.loss)
-        for name in ("first_order_epochs", "query_statistics", "dropout", "seed"):
+        for name in ("first_order_epochs", "query_statistics", "keep_statistics", "dropout", "seed"):
             parts[name] = getattr(self, name)
         parts["autocast"] = str(self._autocast)
         return parts
@@ -249,6 +304,7 @@ class Learner(nn.Module):
             order=self.current_order if training else 0,
             dropout_seed=stream_seed(self.seed, self.meta_steps) if training and self.dropout else None,
             collects_every_step=training and self.batch_norm is not None and self.batch_norm.has_statistics,
+            direction=self.direction,
         )
 
     def _watched_loss(self) -> Loss:
@@ -261,7 +317,7 @@ class Learner(nn.Module):
         ):
             return loss
 
-        def watched(outputs: Tensor, targets: Tensor) -> Tensor:
+        def watched(outputs: Tree, targets: Tree) -> Tensor:
             if self._seen[0] is self.loss or torch.compiler.is_compiling():
                 return loss(outputs, targets)
             with WatchedLoss(self.model, self.initialisation()):
@@ -275,8 +331,9 @@ class Learner(nn.Module):
         """The rates of this step, for parameters that are learned now: some may have been frozen or unfrozen meanwhile."""
         rates = self.step_sizes(step)
         learned = {name: p.requires_grad for name, p in self.model.named_parameters()}
-        rates = {name: rate for name, rate in rates.items() if learned.get(name, True)}
-        late = [name for name, on in learned.items() if on and self._adapts_all and name not in self._known]
+        rates = {name: rate for name, rate in rates.items() if learned.get(name, True) and self._moves(name)}
+        unknown = [name for name, on in learned.items() if on and name not in self._known]
+        late = [name for name in unknown if (self._adapts_all if self._adapted is None else self._moves(name))]
         if late and not isinstance(self.step_sizes, FixedStepSize):
             raise ValueError(
                 f"expected the parameters that had a step size when the learner was made, got {late[0]!r} unfrozen since; "
@@ -284,14 +341,19 @@ class Learner(nn.Module):
             )
         return {**rates, **dict.fromkeys(late, getattr(self.step_sizes, "rate", 0.0))}
 
+    def _moves(self, name: str) -> bool:
+        """Whether ``adapted`` leaves this parameter to the inner loop."""
+        if self._adapted is None:
+            return True
+        return self._adapted(name) if callable(self._adapted) else name in self._adapted
+
     def initialisation(self) -> dict[str, Tensor]:
         """theta, by name; without the batch-norm weights that have a row for each step instead."""
-        replaced = self.batch_norm.weight_names if self.batch_norm else set()
-        return {name: value for name, value in parameters_of(self.model).items() if name not in replaced}
+        return _without_rows(self.model, self.batch_norm)
 
     def meta_parameters(self) -> dict[str, Tensor]:
-        """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step, parameters of the loss."""
-        parts = {"step_sizes": self.step_sizes, "batch_norm": self.batch_norm}
+        """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step, what else has parameters."""
+        parts = {"step_sizes": self.step_sizes, "direction": self.direction, "batch_norm": self.batch_norm}
         named = {f"model.{name}": value for name, value in self.initialisation().items()}
         for part, module in parts.items():
             if module is not None:
@@ -407,14 +469,14 @@ class Learner(nn.Module):
 
     def adapt(
         self,
-        support_x: Float[Tensor, "support *input"],
-        support_y: Shaped[Tensor, "support *output"],
+        support_x: Float[Tensor, "support *input"] | Several,
+        support_y: Shaped[Tensor, "support *output"] | Several,
         steps: int | None = None,
     ) -> list[Parameters]:
         """Adapt to one new task, keeping no gradients: the parameters after 0, 1, ..., steps steps.
 
         Args:
-            support_x: ``(support, *input)``.
+            support_x: ``(support, *input)``; or a tuple or dict of tensors, see ``mamlkit.trees``.
             support_y: ``(support, *output)``, or class numbers ``(support,)``.
             steps: K in training when not given.
         """
@@ -431,7 +493,7 @@ class Learner(nn.Module):
         self._expect_gradients_found()
         return path
 
-    def query_outputs(self, tasks: TaskBatch, steps: int | None = None) -> Tensor:
+    def query_outputs(self, tasks: TaskBatch, steps: int | None = None) -> Tree:
         """Outputs for the query points of many tasks, before adaptation and after each step; no gradient is kept.
 
         Args:
@@ -439,17 +501,17 @@ class Learner(nn.Module):
             steps: K in training when not given.
 
         Returns:
-            ``(steps + 1, tasks, query, *output)``.
+            ``(steps + 1, tasks, query, *output)``, or a tuple or dict of such where the model gives one.
         """
         tasks, inner = self.expect_tasks(tasks), self.inner_loop(steps=steps)
 
-        def answers() -> Tensor:
+        def answers() -> Tree:
             outputs = []
             with torch.no_grad():
                 for group in self.engine.groups(inner, self.initialisation(), tasks, 0):
                     path = enumerate(group.adapt())
-                    outputs.append(torch.stack([group.query_outputs(here, step) for step, here in path]))
-            return torch.cat(outputs, 1)
+                    outputs.append(joined(torch.stack, [group.query_outputs(here, step) for step, here in path]))
+            return joined(lambda groups: torch.cat(groups, 1), outputs)
 
         try:
             with explained(*_points_of([tasks])):
@@ -460,12 +522,13 @@ class Learner(nn.Module):
         self._expect_gradients_found()
         return found
 
-    def task_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def task_losses(self, outputs: Tree, targets: Tree) -> Tensor:
         """The loss of each task ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
         try:
             return self._generally(lambda: self.engine.task_losses(self.loss)(outputs, targets))
         except (IndexError, RuntimeError):
-            explain_labels(self.loss, outputs[0], targets)
+            if isinstance(outputs, Tensor) and isinstance(targets, Tensor):
+                explain_labels(self.loss, outputs[0], targets)
             raise
 
     def expect_batches(self, tasks: Tasks) -> list[TaskBatch]:
@@ -488,21 +551,23 @@ class Learner(nn.Module):
     def _explain(self, tasks: TaskBatch) -> None:
         """After a failure, say in one line what torch says in many. (On a GPU labels out of range end the process.)"""
         if self._takes_classes():
-            self._expect_classes(self.predict(tasks.query_x[0]), tasks.support_y, tasks.query_y)
+            self._expect_classes(self.predict(next(each(tasks.query_x))), tasks.support_y, tasks.query_y)
 
     def _takes_classes(self) -> bool:
         return self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss)
 
-    def _expect_classes(self, outputs: Tensor, *targets: Tensor) -> None:
+    def _expect_classes(self, outputs: Tree, *targets: Tree) -> None:
         """Class numbers that fit outputs ``(points, classes, ...)``, where the loss takes such."""
+        if not all(isinstance(value, Tensor) for value in (outputs, *targets)):
+            return
         if self._takes_classes() and outputs.ndim > 1:
             for labels in targets:
                 explain_labels(self.loss, outputs, labels)
 
     def predict(
-        self, x: Float[Tensor, "points *input"], parameters: Parameters | None = None, step: int | None = None
-    ) -> Shaped[Tensor, "points *output"]:
-        """Outputs for query inputs ``(points, *input)`` with adapted parameters.
+        self, x: Float[Tensor, "points *input"] | Several, parameters: Parameters | None = None, step: int | None = None
+    ) -> Tree:
+        """Outputs ``(points, *output)`` for query inputs ``(points, *input)`` with adapted parameters.
 
         Args:
             x: the inputs.
@@ -511,7 +576,7 @@ class Learner(nn.Module):
         """
         if parameters is not None:
             expect_parameters(self.model, parameters)
-        expect_kind("inputs", x, Tensor)
+        expect_tensors("inputs", x)
         expect_on_model(self.model, ("inputs", x), any_type=self._autocast is not None)
         start = self.initialisation() if parameters is None else parameters
         step = self.inner_steps if step is None else expect_at_least("step", step, 0)
@@ -520,7 +585,7 @@ class Learner(nn.Module):
             return self._forward(self._query_eval, judges=True)(start, x, max(step - 1, 0))
 
     def _forward(self, network: FunctionalModel, *, judges: bool = False, twice: bool = False) -> Forward:
-        def forward(parameters: Parameters, x: Tensor, step: int) -> Tensor:
+        def forward(parameters: Parameters, x: Tree, step: int) -> Tree:
             if self.batch_norm is None:
                 return network(parameters, x, twice=twice)
             rows = self.batch_norm.weights(step) | (self.batch_norm.statistics(step) if judges else {})
@@ -529,7 +594,7 @@ class Learner(nn.Module):
         return forward
 
 
-def _points_of(batches: Sequence[TaskBatch]) -> list[tuple[str, Tensor]]:
+def _points_of(batches: Sequence[TaskBatch]) -> list[tuple[str, Tree]]:
     return [(f"tasks with {name}", part) for name, part in batches[-1]._asdict().items()]
 
 
@@ -539,6 +604,20 @@ def _expect_weights(weights: Tensor, steps: int) -> None:
         raise ValueError(
             f"expected {steps} finite weights of query losses that are not all 0, one a step, got {weights.tolist()}"
         )
+
+
+def _without_rows(model: nn.Module, batch_norm: PerStepBatchNorm | None) -> dict[str, Tensor]:
+    replaced = batch_norm.weight_names if batch_norm else set()
+    return {name: value for name, value in parameters_of(model).items() if name not in replaced}
+
+
+def _made(step_sizes: object, adapted: dict[str, Tensor]) -> StepSizes:
+    """Step sizes, as they are given or as they are made for these parameters."""
+    if not isinstance(step_sizes, (StepSizes, type)) and callable(step_sizes):
+        step_sizes = step_sizes(adapted)
+    if not isinstance(step_sizes, StepSizes):
+        raise TypeError(f"expected step_sizes to be a StepSizes, got {describe(step_sizes)}")
+    return step_sizes
 
 
 def _facts(part: object) -> str:

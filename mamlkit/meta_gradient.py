@@ -29,6 +29,7 @@ from mamlkit.functional import Parameters, real_type
 from mamlkit.inner_loop import InnerLoop, Loss
 from mamlkit.task_groups import Grouping, each_task, one_by_one, together
 from mamlkit.tasks import TaskBatch
+from mamlkit.trees import Tree
 
 __all__ = ["AllAtOnce", "Engine", "MetaStep", "TaskByTask"]
 
@@ -55,7 +56,7 @@ class MetaStep:
 
     def zero(self) -> Tensor:
         """A loss ``()`` to add to."""
-        return torch.zeros((), dtype=real_type(self.parameters), device=self.tasks.query_x.device)
+        return torch.zeros((), dtype=real_type(self.parameters), device=self.tasks.device)
 
 
 class Engine(ABC):
@@ -64,9 +65,11 @@ class Engine(ABC):
     Attributes:
         name: what ``print(learner)`` says.
         groups: how it takes the tasks of a batch.
+        turns: whether its inner loops may follow a direction of ``mamlkit.directions``.
     """
 
     name: ClassVar[str]
+    turns: ClassVar[bool] = True
     groups: Grouping
 
     @abstractmethod
@@ -77,7 +80,7 @@ class Engine(ABC):
         """What is called in place of the model: the same layers, in a form that can take what this engine gives it."""
         return model
 
-    def task_losses(self, loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
+    def task_losses(self, loss: Loss) -> Callable[[Tree, Tree], Tensor]:
         """The loss of each task, ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
         return each_task(loss)
 
@@ -113,6 +116,6 @@ class AllAtOnce(TaskByTask):
     name = "all_at_once"
     groups = staticmethod(together)
 
-    def task_losses(self, loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
+    def task_losses(self, loss: Loss) -> Callable[[Tree, Tree], Tensor]:
         """As ``Engine`` has it; the loss is known to run under ``vmap``."""
         return vmap(loss)

@@ -29,10 +29,11 @@ from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner, Switches
 from mamlkit.step_sizes import LearnedStepSizes
 from mamlkit.tasks import TaskBatch, TaskList, Tasks, listed
+from mamlkit.trees import Several, Tree
 
 __all__ = ["ModelAgnosticMetaLearning", "evaluate_maml", "expect_system", "train_maml"]
 
-Batch = Tensor | Sequence[Tensor]
+Batch = Tensor | Sequence[Tree] | Mapping[str, Tree]
 
 
 class ModelAgnosticMetaLearning:
@@ -102,7 +103,8 @@ class ModelAgnosticMetaLearning:
 
         Annealed parts of MAML++ count in epochs: ``train_maml`` moves them on; with a loop of your own set
         ``system.learner.epoch``. Each argument is a tensor with a leading task axis or a list with one tensor a task; in lists
-        tasks may differ in size, and each weighs the same.
+        tasks may differ in size, and each weighs the same. Where a model has several inputs, it is a dict of such tensors, or a
+        list with a tuple or dict a task: see ``mamlkit.trees``.
 
         Args:
             support_data: ``(tasks, support, *input)``, floating point.
@@ -120,7 +122,7 @@ class ModelAgnosticMetaLearning:
         names = ("support_data", "support_labels", "query_data", "query_labels")
         given = dict(zip(names, (support_data, support_labels, query_data, query_labels), strict=True))
         parts = tensors_of_tasks(given)
-        return self._step(TaskBatch(*parts) if isinstance(parts[0], Tensor) else TaskList.of(*parts))
+        return self._step(TaskList.of(*parts) if isinstance(parts[0], list) else TaskBatch(*parts))
 
     def _step(self, tasks: Tasks) -> float:
         self.meta_optimizer.zero_grad()
@@ -141,7 +143,7 @@ class ModelAgnosticMetaLearning:
         return value
 
     def inner_update(
-        self, support: Float[Tensor, "support *input"], labels: Shaped[Tensor, "support *output"]
+        self, support: Float[Tensor, "support *input"] | Several, labels: Shaped[Tensor, "support *output"] | Several
     ) -> Parameters:
         """The parameters adapted to one task, by name, with the step sizes as learned.
 
@@ -151,10 +153,8 @@ class ModelAgnosticMetaLearning:
         """
         return self.learner.adapt(support, labels)[-1]
 
-    def forward_with_weights(
-        self, x: Float[Tensor, "points *input"], weights: Parameters
-    ) -> Shaped[Tensor, "points *output"]:
-        """The outputs of the model for ``x`` ``(points, *input)`` when it has these parameters."""
+    def forward_with_weights(self, x: Float[Tensor, "points *input"] | Several, weights: Parameters) -> Tree:
+        """The outputs ``(points, *output)`` of the model for ``x`` ``(points, *input)`` when it has these parameters."""
         return self.learner.predict(x, weights)
 
 

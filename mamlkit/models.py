@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mamlkit.arguments import describe, expect_at_least, expect_one_of, expect_seed
-from mamlkit.functional import fixed_randomness
+from mamlkit.randomness import fixed_randomness
 
 __all__ = ["Conv4", "conv4", "mlp"]
 

@@ -32,7 +32,7 @@ def displacement(
     Returns:
         The mean query loss after adaptation ``()``, and the direction by parameter name.
     """
-    total = torch.zeros((), dtype=real_type(parameters), device=tasks.query_x.device)  # ()
+    total = torch.zeros((), dtype=real_type(parameters), device=tasks.device)  # ()
     direction = {name: torch.zeros_like(value) for name, value in parameters.items()}
     with torch.no_grad():
         for group in groups:

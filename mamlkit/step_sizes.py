@@ -6,17 +6,40 @@ parameter name to the rate of step ``k``. Parameters it does not name keep their
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from mamlkit.arguments import describe, expect_at_least, expect_kind, expect_one_of, expect_rate
+from mamlkit.arguments import describe, expect_at_least, expect_kind, expect_names, expect_one_of, expect_rate
 from mamlkit.functional import key_of
 
-__all__ = ["FixedStepSize", "LearnedStepSizes", "Rates", "StepSizes"]
+__all__ = ["Adapted", "FixedStepSize", "LearnedStepSizes", "Rates", "StepSizes", "which"]
 
 Rates = Mapping[str, Tensor | float]  # parameter name -> step size: a scalar, or one number for each of its entries
+Adapted = (
+    Iterable[str] | Callable[[str], bool]
+)  # names of parameters, or a function that says of a name whether it is one
+
+
+def which(names: Iterable[str], adapted: Adapted | None) -> list[str]:
+    """The parameters that the inner loop moves: those of ``names`` that are in ``adapted``; all where it is ``None``.
+
+    Raises:
+        TypeError, ValueError: if ``adapted`` is neither names nor a function, names something else, or leaves nothing.
+    """
+    names = list(names)
+    if adapted is None:
+        return names
+    if isinstance(adapted, (str, type, nn.Module)) or not (callable(adapted) or isinstance(adapted, Iterable)):
+        raise TypeError(f"expected adapted to be a list of names or a function of a name, got {describe(adapted)}")
+    chosen = [name for name in names if adapted(name)] if callable(adapted) else list(adapted)
+    if odd := [value for value in chosen if not isinstance(value, str)]:
+        raise TypeError(f"expected adapted to hold names of parameters, got {type(odd[0]).__name__}")
+    expect_names(names, chosen)
+    if not chosen:
+        raise ValueError("expected at least one parameter to adapt, got none")
+    return chosen
 
 
 class StepSizes(nn.Module):

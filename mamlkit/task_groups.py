@@ -20,8 +20,9 @@ from torch.func import vmap
 from torch.nn import functional as F
 
 from mamlkit.functional import Parameters, is_strange
-from mamlkit.inner_loop import InnerLoop, Loss, Objective, descend
+from mamlkit.inner_loop import InnerLoop, Loss, Objective, Turn, descend
 from mamlkit.tasks import TaskBatch
+from mamlkit.trees import Tree, each, joined, mapped
 
 __all__ = ["Grouping", "Queries", "TaskGroup", "each_task", "one_by_one", "safe_under_vmap", "together"]
 
@@ -43,8 +44,8 @@ class Queries:
     """
 
     tasks: slice | None
-    outputs: Callable[[Parameters, int], Tensor]
-    losses: Callable[[Tensor], Tensor]
+    outputs: Callable[[Parameters, int], Tree]
+    losses: Callable[[Tree], Tensor]
 
     def of(self, parameters: Parameters) -> Parameters:
         """The parameters of these tasks."""
@@ -74,7 +75,10 @@ class TaskGroup:
 
     def adapt(self) -> list[Parameters]:
         """The inner loop: the parameters after 0, 1, ..., K steps, theta^(0) to theta^(K)."""
-        return descend(self.support_loss, self.start, self.inner.step_sizes, self.inner.steps, self.inner.order)
+        turn: Turn | None = self.inner.direction
+        if turn is not None and self.pieces[0].tasks is not None:
+            turn = vmap(turn, in_dims=(0, 0, 0, None))  # each task's own
+        return descend(self.support_loss, self.start, self.inner.step_sizes, self.inner.steps, self.inner.order, turn)
 
     def query_loss(self, parameters: Parameters, step: int) -> Tensor:
         """The sum of the tasks' query losses ``()``, with parameters that ``step`` inner steps made."""
@@ -86,9 +90,9 @@ class TaskGroup:
         for piece in self.pieces:
             yield piece.loss(piece.of(parameters), step)
 
-    def query_outputs(self, parameters: Parameters, step: int) -> Tensor:
+    def query_outputs(self, parameters: Parameters, step: int) -> Tree:
         """What the query points are answered with ``(tasks, query, *output)``; arguments as ``query_loss``."""
-        return torch.cat([piece.outputs(piece.of(parameters), step) for piece in self.pieces])
+        return joined(torch.cat, [piece.outputs(piece.of(parameters), step) for piece in self.pieces])
 
     def collect(self, parameters: Parameters, step: int) -> None:
         """Where each inner step has batch statistics of its own, let this one see its query points, although nothing is asked."""
@@ -114,18 +118,26 @@ def one_by_one(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first
         tasks: the batch.
         first_task: number of its first task, for the dropout masks.
     """
-    for number, task in enumerate(zip(*tasks, strict=True), start=first_task):
+    for number, task in enumerate(zip(*map(each, tasks), strict=True), start=first_task):
         yield _one(inner, parameters, task, number)
 
 
-def _one(inner: InnerLoop, parameters: Parameters, task: tuple[Tensor, ...], number: int) -> TaskGroup:
+def _one(inner: InnerLoop, parameters: Parameters, task: tuple[Tree, ...], number: int) -> TaskGroup:
     support_x, support_y, query_x, query_y = task
     queries = Queries(
         tasks=None,
-        outputs=lambda current, step: inner.answers(current, query_x, step)[None],  # (1, query, *output)
-        losses=lambda outputs: inner.loss(outputs[0], query_y)[None],  # (1,)
+        outputs=lambda current, step: mapped(_one_task, inner.answers(current, query_x, step)),  # (1, query, *output)
+        losses=lambda outputs: inner.loss(mapped(_the_task, outputs), query_y)[None],  # (1,)
     )
     return TaskGroup(inner, parameters, inner.support_loss(support_x, support_y, number), [queries])
+
+
+def _one_task(value: Tensor) -> Tensor:
+    return value[None]
+
+
+def _the_task(value: Tensor) -> Tensor:
+    return value[0]
 
 
 def together(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_task: int = 0) -> Iterator[TaskGroup]:
@@ -136,7 +148,7 @@ def together(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_t
         forward = vmap(lambda task_parameters, x: inner.support_forward(task_parameters, x, step))
         return losses(forward(current, tasks.support_x), tasks.support_y).sum()  # ()
 
-    def outputs(current: Parameters, step: int) -> Tensor:
+    def outputs(current: Parameters, step: int) -> Tree:
         forward = vmap(lambda task_parameters, x: inner.answers(task_parameters, x, step))
         return forward(current, tasks.query_x)  # (tasks, query, *output)
 
@@ -150,13 +162,15 @@ def safe_under_vmap(model: nn.Module) -> bool:
     return all(type(module) in _POINTWISE and not is_strange(module) for module in model.modules())
 
 
-def each_task(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
+def each_task(loss: Loss) -> Callable[[Tree, Tree], Tensor]:
     """The loss of each task, ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
 
-    def one_after_the_other(outputs: Tensor, targets: Tensor) -> Tensor:
-        return torch.stack([loss(out, y) for out, y in zip(outputs, targets, strict=True)])
+    def one_after_the_other(outputs: Tree, targets: Tree) -> Tensor:
+        return torch.stack([loss(out, y) for out, y in zip(each(outputs), each(targets), strict=True)])
 
-    def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+    def cross_entropy(outputs: Tree, labels: Tree) -> Tensor:
+        if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
+            return one_after_the_other(outputs, labels)
         if labels.dtype != torch.int64 or outputs.ndim != 3:  # probabilities, maps, or a mistake that the loss names
             return one_after_the_other(outputs, labels)
         with torch.no_grad():

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_convert
 
 from mamlkit.arguments import describe, expect_at_least, expect_kind, expect_seed
+from mamlkit.trees import Tree, first, joined, leaves, mapped
 
 __all__ = [
     "TaskBatch",
@@ -37,26 +38,33 @@ class TaskBatch(NamedTuple):
         support_y: their targets, ``(tasks, support)`` class numbers or ``(tasks, support, *output)`` values.
         query_x: inputs to be judged on, ``(tasks, query, *input)``.
         query_y: their targets, as ``support_y``.
+
+    Where a model has several inputs or targets, these are tuples or dicts of such tensors: see ``mamlkit.trees``.
     """
 
-    support_x: Tensor
-    support_y: Tensor
-    query_x: Tensor
-    query_y: Tensor
+    support_x: Tree
+    support_y: Tree
+    query_x: Tree
+    query_y: Tree
 
     @property
     def num_tasks(self) -> int:
         """How many tasks the batch holds (``len()`` of a named tuple counts its fields)."""
-        return self.support_x.shape[0]
+        return first(self.support_x).shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return first(self.query_x).device
 
     def select(self, tasks: slice) -> TaskBatch:
         """A batch of only these tasks."""
         expect_kind("tasks", tasks, slice)
-        return TaskBatch(*(tensor[tasks] for tensor in self))
+        return TaskBatch(*(mapped(lambda tensor: tensor[tasks], part) for part in self))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TaskBatch:
         """The same batch on another device."""
-        return TaskBatch(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
+        return TaskBatch(*(mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking), part) for part in self))
 
 
 class TaskList(tuple[TaskBatch, ...]):
@@ -81,7 +89,7 @@ class TaskList(tuple[TaskBatch, ...]):
 
     @staticmethod
     def of(
-        support_x: Sequence[Tensor], support_y: Sequence[Tensor], query_x: Sequence[Tensor], query_y: Sequence[Tensor]
+        support_x: Sequence[Tree], support_y: Sequence[Tree], query_x: Sequence[Tree], query_y: Sequence[Tree]
     ) -> TaskList:
         """Tasks from lists with one tensor a task, without an axis for tasks: ``(points, ...)``, as ``TaskBatch`` has it.
 
@@ -91,8 +99,8 @@ class TaskList(tuple[TaskBatch, ...]):
         if len(set(map(len, parts))) > 1:
             raise ValueError(f"expected as many tasks in each list, got {', '.join(str(len(part)) for part in parts)}")
         tasks = list(zip(*parts, strict=True))
-        alike = [list(group) for _, group in groupby(tasks, lambda task: [(t.shape, t.dtype, t.device) for t in task])]
-        return TaskList(TaskBatch(*(torch.stack(parts) for parts in zip(*group, strict=True))) for group in alike)
+        alike = [list(group) for _, group in groupby(tasks, _shapes)]
+        return TaskList(TaskBatch(*(joined(torch.stack, part) for part in zip(*group, strict=True))) for group in alike)
 
     @property
     def num_tasks(self) -> int:
@@ -112,6 +120,10 @@ class TaskList(tuple[TaskBatch, ...]):
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TaskList:
         """The same tasks on another device."""
         return TaskList(batch.to(device, non_blocking=non_blocking) for batch in self)
+
+
+def _shapes(task: tuple[Tree, ...]) -> list[Any]:
+    return [(tensor.shape, tensor.dtype, tensor.device) for part in task for tensor in leaves(part)]
 
 
 Tasks = TaskBatch | Sequence[TaskBatch]  # of one shape, or of several

@@ -5,6 +5,7 @@
 Each notebook runs alone: a fresh kernel of this interpreter, an empty temporary folder. What differs from run to run and
 means nothing is left out: times, messages on stderr, object addresses, random ids of widgets, the Python version.
 So is what a plain control does not set: Jupyter has the same defaults, and a page stores some twenty for each part of it.
+The result that a reader is asked to predict is stored closed, for Jupyter and Colab; pages veil it themselves (predict.js).
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def normalise(notebook: nbformat.NotebookNode) -> list[str]:
     for model in models.values():
         if model["model_module"].startswith("@jupyter-widgets/"):
             model["state"] = {name: value for name, value in model["state"].items() if value is not None}
+    close_predicted(notebook.cells)
     text = json.dumps(notebook.cells)
     state = json.dumps(widgets)
     for number, model in enumerate(models):
@@ -90,6 +92,25 @@ def normalise(notebook: nbformat.NotebookNode) -> list[str]:
                     holder[key] = re.sub(r"\b0x[0-9a-f]{6,}\b", "0x0", holder[key])
     notebook.cells = cells
     return dropped
+
+
+def close_predicted(cells: list[nbformat.NotebookNode]) -> None:
+    """Close the output of the first cell with one after each question "Predict."."""
+    asked = False
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            asked = asked or "**Predict.**" in cell.source
+        elif asked and cell.outputs:
+            cell.metadata["collapsed"] = True
+            cell.metadata["jupyter"] = {**cell.metadata.get("jupyter", {}), "outputs_hidden": True}
+            asked = False
+        else:
+            cell.metadata.pop("collapsed", None)
+            if (
+                cell.metadata.get("jupyter", {}).pop("outputs_hidden", None) is not None
+                and not cell.metadata["jupyter"]
+            ):
+                del cell.metadata["jupyter"]
 
 
 def main(arguments: list[str]) -> int:

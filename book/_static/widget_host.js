@@ -83,10 +83,28 @@
     }
   }
 
+  // A figure starts when it comes near the window, or when the page is printed.
   function main() {
     const models = {};
     for (const script of document.querySelectorAll(STATE)) Object.assign(models, JSON.parse(script.textContent).state);
-    for (const script of document.querySelectorAll(VIEW)) show(script, models);
+    const waiting = new Map(); // the place of a figure -> its script
+    const reach = (place) => {
+      const script = waiting.get(place);
+      if (waiting.delete(place)) show(script, models);
+    };
+    const observer = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (isIntersecting) {
+          observer.unobserve(target);
+          reach(target);
+        }
+      }
+    }, { rootMargin: "800px" });
+    for (const script of document.querySelectorAll(VIEW)) {
+      waiting.set(script.parentElement, script);
+      observer.observe(script.parentElement);
+    }
+    addEventListener("beforeprint", () => [...waiting.keys()].forEach(reach));
   }
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", main);
   else main();

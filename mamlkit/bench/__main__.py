@@ -236,6 +236,32 @@ def describe_machine(device: str) -> dict[str, Any]:
     }
 
 
+def measure_errors(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """The errors in float32, as they stand in the record."""
+    return {"machine": machine, "rows": measure_float32()}
+
+
+def measure_all(names: Sequence[str], rounds: int, device: str, quick: bool) -> dict[str, Any]:
+    """The record of a whole run; of times alone where it is to be quick."""
+    rows = measure(names, rounds, device, memory=not quick)
+    record: dict[str, Any] = {
+        "command": "make bench",
+        "machine": describe_machine(device),
+        "rounds": rounds,
+        "rows": rows,
+    }
+    if quick:
+        return record
+    rows += measure_inner_steps(device)
+    rows += (evaluated := measure_evaluation(device))
+    for row in evaluated:
+        print_row(row)
+    record["float32"] = measure_errors(record["machine"])
+    record["loading"], record["precision"] = measure_loading(), measure_precision(device)
+    print(record["loading"], record["precision"])
+    return record
+
+
 def main() -> None:
     """Check, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -252,38 +278,21 @@ def main() -> None:
     parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
-        return print_peak(*options.peak)
+        print_peak(*options.peak)
+        return
     if options.rounds < 1:
         parser.error(f"expected --rounds of at least 1, got {options.rounds}")
-    record: dict[str, Any]
     if options.out is not None and not options.out.parent.is_dir():
         parser.error(f"expected --out to name a file in a folder that exists, got {options.out}")
     if options.errors and options.out is not None and not options.out.is_file():
         parser.error(f"expected --out to name a record that --errors can add to, got {options.out}")
     if options.errors:
         record = {} if options.out is None else json.loads(options.out.read_text(encoding="utf-8"))
-        record["float32"] = {"machine": describe_machine("cpu"), "rows": measure_float32()}
-        if options.out is not None:
-            write_atomically(options.out, json.dumps(record, indent=1) + "\n")
-        return None
-    rows = measure(options.only, options.rounds, options.device, memory=not options.quick)
-    record = {
-        "command": "make bench",
-        "machine": describe_machine(options.device),
-        "rounds": options.rounds,
-        "rows": rows,
-    }
-    if not options.quick:
-        rows += measure_inner_steps(options.device)
-        rows += (evaluated := measure_evaluation(options.device))
-        for row in evaluated:
-            print_row(row)
-        record["float32"] = {"machine": record["machine"], "rows": measure_float32()}
-        record["loading"], record["precision"] = measure_loading(), measure_precision(options.device)
-        print(record["loading"], record["precision"])
+        record["float32"] = measure_errors(describe_machine("cpu"))
+    else:
+        record = measure_all(options.only, options.rounds, options.device, options.quick)
     if options.out is not None:
         write_atomically(options.out, json.dumps(record, indent=1) + "\n")
-    return None
 
 
 if __name__ == "__main__":

@@ -49,12 +49,18 @@ def learner_of(workload: Workload, mode: str, model: nn.Module, engine: str) -> 
     return maml_plus_plus(model, multi_step_loss="uniform", per_step_weights=False, **shared)
 
 
+def without_statistics(model: nn.Module) -> nn.Module:
+    """The same module, whose batch norm keeps no statistics from now on: it uses the batch."""
+    for layer in batch_norm_layers(model).values():
+        layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
+    return model
+
+
 class Plain:
     """What the plain loop and the peers share: a model whose batch norm uses the batch, rates, the weights of the steps."""
 
     def __init__(self, workload: Workload, mode: str, model: nn.Module, tasks: TaskBatch) -> None:
-        for layer in batch_norm_layers(model).values():
-            layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
+        without_statistics(model)
         self.model, self.tasks, self.steps, self.mode = model, tasks, workload.inner_steps, mode
         self.parameters = dict(model.named_parameters())
         shape = self.steps, len(self.parameters)

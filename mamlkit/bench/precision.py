@@ -3,7 +3,7 @@
 Every engine gives the plain loop's numbers in float64. In float32, in which people train, equal formulas need not be equally
 exact: what counts is the error beside the plain loop's own. An error is relative, of the norm over all numbers, and the truth is
 the plain loop in float64 on the same float32 images and weights. An error that crosses a kink (of a ReLU, of a max-pool) makes a
-much larger one in the meta-gradient, for any engine, so that single seeds are noisy there: medians over seeds are reported.
+much larger one in the meta-gradient, for any engine, so that single seeds are noisy there: medians over many seeds are reported.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from mamlkit.bench.implementations import make
+from mamlkit.bench.implementations import make, without_statistics
 from mamlkit.bench.workloads import WORKLOADS, Workload
 from mamlkit.data.glyphs import glyphs
 from mamlkit.engines.conv4 import Conv4AllAtOnce
-from mamlkit.functional import batch_norm_layers
 from mamlkit.tasks import TaskBatch
 
 __all__ = [
     "CASES",
+    "META_SEEDS",
     "PASS",
     "SEEDS",
     "cases_of",
@@ -33,11 +33,13 @@ __all__ = [
     "errors_of_a_pass",
     "errors_of_the_meta_gradient",
     "measure_float32",
+    "seeds_of",
 ]
 
 PASS = ("outputs", "gradient", "hessian_vector")
 ENGINES = {"loop": "loop", "all_at_once": "mamlkit", "recomputed": "mamlkit-lean"}
-SEEDS = {"W4": 3}  # ten of the others; its images take a second each
+SEEDS = {"W4": 3}  # of a pass; ten of the others; its images take a second each
+META_SEEDS = 80  # of a meta-gradient: kinks spread those of a pooled network over three decades
 CASES: dict[str, tuple[Workload, str]] = {
     "W2": (replace(WORKLOADS["W2"], tasks=2), "noise"),
     "W3": (replace(WORKLOADS["W3"], tasks=1), "noise"),
@@ -47,6 +49,11 @@ CASES: dict[str, tuple[Workload, str]] = {
     "W5 on glyphs": (replace(WORKLOADS["W5"], tasks=4, queries=5), "glyphs"),
 }
 """Networks and images by name; few tasks, as each has an error of its own."""
+
+
+def seeds_of(name: str) -> range:
+    """The seeds of a case or a workload."""
+    return range(SEEDS.get(name, 10))
 
 
 def cases_of(name: str, seed: int) -> tuple[Workload, TaskBatch]:
@@ -71,9 +78,7 @@ def errors_of_a_pass(workload: Workload, tasks: TaskBatch) -> dict[str, dict[str
 
 
 def _pass(workload: Workload, tasks: TaskBatch, dtype: torch.dtype, *, together: bool) -> dict[str, list[Tensor]]:
-    model = workload.model().to(dtype)
-    for layer in batch_norm_layers(model).values():
-        layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
+    model = without_statistics(workload.model().to(dtype))
     count, x, labels = tasks.num_tasks, tasks.support_x.to(dtype), tasks.support_y
     copies = {name: value.detach().expand(count, *value.shape) for name, value in model.named_parameters()}
     copies = {name: value.clone().requires_grad_() for name, value in copies.items()}  # (tasks, *shape)
@@ -111,7 +116,7 @@ def errors_of_the_meta_gradient(
 def column(name: str, mode: str, implementations: Sequence[str], device: str) -> dict[str, float]:
     """The median error of each implementation's meta-gradient on a workload with two tasks; one seed of what is compiled."""
     found: dict[str, list[float]] = {}
-    for seed in range(SEEDS.get(name, 10)):
+    for seed in seeds_of(name):
         workload = replace(WORKLOADS[name], tasks=2, seed=seed)
         chosen = [i for i in implementations if seed == 0 or i != "mamlkit-compiled"]
         errors = errors_of_the_meta_gradient(workload, workload.batch(torch.float32), mode, chosen, device)
@@ -124,12 +129,11 @@ def measure_float32(inner_steps: Sequence[int] = (1, 5)) -> list[dict[str, objec
     """The rows of the table of errors, also printed: medians over seeds, for each case, each K and each engine."""
     rows: list[dict[str, object]] = []
     for name in CASES:
-        drawn = [cases_of(name, seed) for seed in range(SEEDS.get(name, 10))]
-        passes = [errors_of_a_pass(*case) for case in drawn]
+        passes = [errors_of_a_pass(*cases_of(name, seed)) for seed in seeds_of(name)]
         for steps in inner_steps:
             metas = [
                 errors_of_the_meta_gradient(replace(workload, inner_steps=steps), tasks, "maml", list(ENGINES.values()))
-                for workload, tasks in drawn
+                for workload, tasks in (cases_of(name, seed) for seed in range(META_SEEDS))
             ]
             for engine, implementation in ENGINES.items():
                 kind = "plain" if engine == "loop" else "together"

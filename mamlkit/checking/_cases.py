@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import grad, jacrev
 
 from mamlkit.checking._report import as_tensor, attempt, close, correct, not_attempted, wrong
+from mamlkit.evaluation import Interval
 
 __all__ = ["Case", "attempt_with_copies", "expect", "hessian", "judge", "normal", "problem"]
 
@@ -24,59 +25,105 @@ class Case(NamedTuple):
     explain: Callable[[Tensor], str] | None = None
 
 
-def judge(exercise: str, answer: Callable[..., Any], cases: Sequence[Case], why: str | None, where: str = "") -> bool:
-    """Run every case; print one line (none for a right answer when ``why`` is None), and say whether all were right."""
-    values = []
+def judge(
+    exercise: str,
+    answer: Callable[..., Any],
+    cases: Sequence[Case],
+    why: str | None,
+    where: str = "",
+    untouched: str = "",
+    tolerance: float = 1e-4,
+) -> bool:
+    """Run every case; print one line (none for a right answer when ``why`` is None), and say whether all were right.
+
+    Args:
+        exercise: its number.
+        answer: the reader's function.
+        cases: the calls, each with the truth and with what the same mistakes would give.
+        why: what a right answer shows.
+        where: words before whatever is wrong.
+        untouched: what to say where the tensors of the arguments must stay as they are, and do not.
+        tolerance: the relative error that is no mistake.
+    """
+    values, moved = [], False
     for case in cases:
-        done, value = attempt_with_copies(exercise, answer, *case.arguments)
+        copies = _copies(case.arguments)
+        done, value = _attempt(exercise, answer, copies)
         if not done:
             return False
-        tensor = as_tensor(value[0] if isinstance(value, (tuple, list)) and len(value) == 1 else value)
+        moved = moved or _changed(copies, case.arguments)
+        tensor = as_tensor(_part(value, case.truth))
         if tensor is None:
             wrong(exercise, f"{where}A {_kind(case.truth)} was expected, this is {type(value).__name__}.")
             return False
         values.append(tensor)
-    if all(close(value, case.truth) for value, case in zip(values, cases, strict=True)):
+    if moved and untouched:
+        wrong(exercise, where + untouched)
+        return False
+    if all(close(value, case.truth, tolerance) for value, case in zip(values, cases, strict=True)):
         if why is not None:
             correct(exercise, why)
         return True
     for message in cases[0].mistakes:
-        if all(close(value, case.mistakes[message]) for value, case in zip(values, cases, strict=True)):
+        if all(close(value, case.mistakes[message], tolerance) for value, case in zip(values, cases, strict=True)):
             wrong(exercise, where + message)
             return False
     for value, case in zip(values, cases, strict=True):
         if value.squeeze().shape != case.truth.squeeze().shape:
             wrong(exercise, f"{where}A {_kind(case.truth)} was expected, this has shape {tuple(value.shape)}.")
             return False
-        if not close(value, case.truth):
+        if not close(value, case.truth, tolerance):
             if case.explain is not None:
                 wrong(exercise, where + case.explain(value))
                 return False
             expected, got = ([round(x, 4) for x in t.flatten().tolist()] for t in (case.truth, value))
-            wrong(
-                exercise, f"{where}In one test{_inputs(case)} {_bare(expected)} is right, and this gives {_bare(got)}."
-            )
+            numbers = f"In one test{_inputs(case)} {_bare(expected)} is right, and this gives {_bare(got)}."
+            in_place = " An argument is changed in place: does a later line need it as it was?" if moved else ""
+            wrong(exercise, where + numbers + in_place)
             return False
     return False
 
 
 def attempt_with_copies(exercise: str, answer: Any, *arguments: Any) -> tuple[bool, Any]:
     """As ``attempt``; fresh copies of the tensors, so that nothing a reader does to them reaches the next call."""
+    return _attempt(exercise, answer, _copies(arguments))
+
+
+def _attempt(exercise: str, answer: Any, arguments: Sequence[Any]) -> tuple[bool, Any]:
     if answer is None or answer is ...:
         not_attempted(exercise)
         return False, None
-    copies = [
-        x.detach().clone().requires_grad_(x.requires_grad) if isinstance(x, Tensor)
-        else [point.clone() for point in x] if isinstance(x, list)
-        else x
-        for x in arguments
-    ]  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("default")  # torch's own warnings are no mistake of the reader's
         warnings.filterwarnings(
             "ignore", message=r".*torch\.jit", category=DeprecationWarning
         )  # forward mode, first use
-        return attempt(exercise, answer, *copies)
+        return attempt(exercise, answer, *arguments)
+
+
+def _copies(arguments: Sequence[Any]) -> list[Any]:
+    return [
+        x.detach().clone().requires_grad_(x.requires_grad) if isinstance(x, Tensor)
+        else [point.clone() for point in x] if isinstance(x, list)
+        else x
+        for x in arguments
+    ]  # fmt: skip
+
+
+def _changed(copies: Sequence[Any], arguments: Sequence[Any]) -> bool:
+    """Whether a call has written into one of its tensors."""
+    pairs = zip(copies, arguments, strict=True)
+    return any(
+        isinstance(x, Tensor) and not torch.allclose(x.detach(), y.detach(), rtol=0, atol=0, equal_nan=True)
+        for x, y in pairs
+    )
+
+
+def _part(value: Any, truth: Tensor) -> Any:
+    """The numbers that count: those of an ``Interval``, or the only entry of a list."""
+    if isinstance(value, Interval):
+        return value.half_width if truth.ndim == 0 else [value.mean, value.half_width]
+    return value[0] if isinstance(value, (tuple, list)) and len(value) == 1 else value
 
 
 def expect(

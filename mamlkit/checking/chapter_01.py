@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mamlkit.checking._report import as_tensor, attempt, close, correct, wrong
+from mamlkit.checking._cases import attempt_with_copies, expect, judge
+from mamlkit.checking._report import as_tensor, close, correct, wrong
 from mamlkit.data.sinusoids import Sinusoids
 
-__all__ = ["check_interval", "check_mean", "check_sample", "check_split", "check_steps"]
+__all__ = ["check_family", "check_interval", "check_mean", "check_sample", "check_split", "check_steps"]
 
 LOW, HIGH = Sinusoids.amplitudes
 MEAN_AMPLITUDE = (LOW + HIGH) / 2
@@ -25,7 +27,7 @@ def check_sample(answer: Callable[..., Any]) -> None:
         answer: ``sample_tasks(num_tasks, points, generator)``, giving x and y, each ``(num_tasks, points, 1)``.
     """
     num_tasks, points = 2000, 12
-    done, result = attempt("1.1", answer, num_tasks, points, torch.Generator().manual_seed(5))
+    done, result = attempt_with_copies("1.1", answer, num_tasks, points, torch.Generator().manual_seed(5))
     if not done:
         return
     tensors = _tensors(result, 2)
@@ -117,7 +119,7 @@ def check_split(answer: Callable[..., Any]) -> None:
     for num_tasks, points, shots in ((3, 7, 2), (4, 6, 1), (2, 5, 4)):
         x = torch.arange(float(num_tasks * points)).reshape(num_tasks, points, 1)
         y = 100 + 2 * x
-        done, result = attempt("1.2", answer, x.clone(), y.clone(), shots)
+        done, result = attempt_with_copies("1.2", answer, x, y, shots)
         if not done:
             return
         parts = _tensors(result, 4)
@@ -170,35 +172,26 @@ def check_mean(answer: Callable[..., Any]) -> None:
         return wrong(
             "1.3", "This works for a single number only, and x is a tensor. Use torch.cos and torch.sin, not math's."
         )
-    done, result = attempt("1.3", answer, x)
-    if not done:
-        return
-    curve = as_tensor(result)
-    if curve is None:
-        return wrong("1.3", "Return numbers: one for each x.")
     scale = 2 / math.pi * MEAN_AMPLITUDE
+    rms = math.sqrt((HIGH**3 - LOW**3) / (3 * (HIGH - LOW)))
     mistakes = {
         "The sign: at x = 0 the curve is a sin(-b), which is negative for every b in (0, pi).": scale * x.cos(),
         "The average of sin(x - b) is right; the average amplitude is missing.": -2 / math.pi * x.cos(),
-        "This puts the average phase into the sine. The average of the sine is not the sine of the average: integrate "
-        "over b.": -MEAN_AMPLITUDE * x.cos(),
+        "This puts the average phase into the sine. The average of the sine is not the sine of the average: integrate over b.":
+            -MEAN_AMPLITUDE * x.cos(),
         "The average amplitude is (0.1 + 5) / 2, not 5 / 2.": -5 / math.pi * x.cos(),
-        "The amplitude goes from 0.1 to 5: its average is (0.1 + 5) / 2, half the sum, not half the difference.": -4.9
-        / math.pi
-        * x.cos(),
+        "The amplitude goes from 0.1 to 5: its average is (0.1 + 5) / 2, half the sum, not half the difference.":
+            -4.9 / math.pi * x.cos(),
         "A factor 1/2 too much: the integral of sin b from 0 to pi is 2.": -scale / 2 * x.cos(),
         "A factor 2 too much: is the amplitude summed, not averaged?": -2 * scale * x.cos(),
         "The division by pi, the length of the interval of b, is missing.": -2 * MEAN_AMPLITUDE * x.cos(),
         "Sine and cosine are exchanged: at x = 0 the average is not 0.": -scale * x.sin(),
         "Sine and cosine are exchanged, and at x = 0 the average is not 0.": scale * x.sin(),
         "The phases do not cancel: b runs over half a turn only.": torch.zeros_like(x),
-        "This is the root mean square amplitude; the average amplitude is 2.55.": -2
-        / math.pi
-        * math.sqrt((HIGH**3 - LOW**3) / (3 * (HIGH - LOW)))
-        * x.cos(),
-    }
+        "This is the root mean square amplitude; the average amplitude is 2.55.": -2 / math.pi * rms * x.cos(),
+    }  # fmt: skip
     why = "-(2/pi) 2.55 cos x: the flipped cosine that the pretrained network draws."
-    _compare("1.3", curve, -scale * x.cos(), mistakes, why, tolerance=1e-3)
+    judge("1.3", answer, [expect((x,), -scale * x.cos(), mistakes)], why, tolerance=1e-3)
 
 
 def check_interval(answer: Callable[..., Any]) -> None:
@@ -207,51 +200,43 @@ def check_interval(answer: Callable[..., Any]) -> None:
     Args:
         answer: ``half_width(squared_errors)``, from ``(tasks, points)`` to a number.
     """
-    generator = torch.Generator().manual_seed(2)
-    level = torch.rand(25, 1, generator=generator) * 3  # (25, 1) some tasks are harder
-    errors = level * torch.rand(25, 40, generator=generator)  # (25, 40)
-    done, result = attempt("1.4", answer, errors.clone())
-    if not done:
-        return
-    value = as_tensor(getattr(result, "half_width", result))  # an Interval is welcome
-    if value is None:
-        return wrong("1.4", "Return one number.")
-    if value.numel() != 1:
-        return wrong("1.4", f"Return one number; you returned shape {tuple(value.shape)}.")
-    wide = errors.double()
-    tasks, points = wide.shape
-    loss = wide.mean(1)  # (tasks,)
-    truth = 1.96 * loss.std() / math.sqrt(tasks)
-    of_points, by_point = wide.std(), wide.mean(0)
-    mistakes = {
-        "This is over all points, as if they were independent. Average over the points of each task first; n is the "
-        "number of tasks.": 1.96 * of_points / math.sqrt(tasks * points),
-        "The standard deviation is that of single points. Take the mean over the points of each task first.": 1.96
-        * of_points
-        / math.sqrt(tasks),
-        "n is the number of tasks, not of points.": 1.96 * loss.std() / math.sqrt(tasks * points),
-        "n is the number of tasks, not the number of points of a task.": 1.96 * loss.std() / math.sqrt(points),
-        "The wrong axis is averaged: one number a task is wanted, mean(1).": 1.96 * by_point.std() / math.sqrt(points),
-        "The wrong axis is averaged: one number a task is wanted, mean over axis 1.": 1.96
-        * by_point.std()
-        / math.sqrt(tasks),
-        "The root of n is missing: this is how far single tasks spread, not how well their mean is known.": 1.96
-        * loss.std(),
-        "This is the standard deviation of the tasks; divide by the root of n, times 1.96.": loss.std(),
-        "The factor 1.96 is missing: this is the standard error.": loss.std() / math.sqrt(tasks),
-        "Divided by n; it should be the root of n.": 1.96 * loss.std() / tasks,
-        "This uses the variance; take its root.": 1.96 * loss.var() / math.sqrt(tasks),
-        "This is the standard deviation with n in the denominator; the sample standard deviation has n - 1.": 1.96
-        * loss.std(correction=0)
-        / math.sqrt(tasks),
-        "This is the whole width; half of it is wanted.": 2 * truth,
-        "The errors of a task are summed; its loss is their mean.": truth * points,
-        "This is the mean loss itself.": loss.mean(),
-        "This uses the quantile of Student's t. Defensible for few tasks; here 1.96 is asked for.": 2.0639
-        * loss.std()
-        / math.sqrt(tasks),
-    }
-    _compare("1.4", value, truth, mistakes, "One number a task first, then the spread of those numbers.")
+    cases = []
+    for tasks, points, student in (
+        (25, 40, 2.0639),
+        (12, 30, 2.2010),
+    ):  # Student's t, 95 %, tasks - 1 degrees of freedom
+        generator = torch.Generator().manual_seed(2)
+        level = torch.rand(tasks, 1, generator=generator) * 3  # (tasks, 1) some tasks are harder
+        errors = level * torch.rand(tasks, points, generator=generator)  # (tasks, points)
+        wide = errors.double()
+        loss, by_point = wide.mean(1), wide.mean(0)  # (tasks,), (points,)
+        truth = 1.96 * loss.std() / math.sqrt(tasks)
+        mistakes = {
+            "This is over all points, as if they were independent. Average over the points of each task first; n is the number "
+            "of tasks.": 1.96 * wide.std() / math.sqrt(tasks * points),
+            "The standard deviation is that of single points. Take the mean over the points of each task first.":
+                1.96 * wide.std() / math.sqrt(tasks),
+            "n is the number of tasks, not of points.": 1.96 * loss.std() / math.sqrt(tasks * points),
+            "n is the number of tasks, not the number of points of a task.": 1.96 * loss.std() / math.sqrt(points),
+            "The wrong axis is averaged: one number a task is wanted, mean(1).": 1.96 * by_point.std() / math.sqrt(points),
+            "The wrong axis is averaged: one number a task is wanted, mean over axis 1.":
+                1.96 * by_point.std() / math.sqrt(tasks),
+            "The root of n is missing: this is how far single tasks spread, not how well their mean is known.":
+                1.96 * loss.std(),
+            "This is the standard deviation of the tasks; divide by the root of n, times 1.96.": loss.std(),
+            "The factor 1.96 is missing: this is the standard error.": loss.std() / math.sqrt(tasks),
+            "Divided by n; it should be the root of n.": 1.96 * loss.std() / tasks,
+            "This uses the variance; take its root.": 1.96 * loss.var() / math.sqrt(tasks),
+            "This is the standard deviation with n in the denominator; the sample standard deviation has n - 1.":
+                1.96 * loss.std(correction=0) / math.sqrt(tasks),
+            "This is the whole width; half of it is wanted.": 2 * truth,
+            "The errors of a task are summed; its loss is their mean.": truth * points,
+            "This is the mean loss itself.": loss.mean(),
+            "This uses the quantile of Student's t. Defensible for few tasks; here 1.96 is asked for.":
+                student * loss.std() / math.sqrt(tasks),
+        }  # fmt: skip
+        cases.append(expect((errors,), truth, mistakes))
+    judge("1.4", answer, cases, "One number a task first, then the spread of those numbers.")
 
 
 def check_steps(answer: Callable[..., Any]) -> None:
@@ -286,8 +271,7 @@ def check_steps(answer: Callable[..., Any]) -> None:
         3: "One step too early.",
         8: "This is the last step. The first one that reaches the target is wanted.",
     }
-    never = "Where the target is never reached, return math.inf."
-    cases: tuple[tuple[Tensor, float, float, dict[float, str]], ...] = (
+    settings: tuple[tuple[Tensor, float, float, dict[float, str]], ...] = (
         (uneven, 3.0, 4, other_numbers),
         (falling, 3.0, 3, {2: "One step too early.", 4: "Off by one, or the last step: index 0 is before any step."}),
         (falling, 4.0, 2, {3: "At or below: a mean loss equal to the target counts."}),
@@ -299,26 +283,54 @@ def check_steps(answer: Callable[..., Any]) -> None:
             dict.fromkeys((3, 4), "The first step that reaches the target counts, even if the loss rises again."),
         ),
         (skewed, 2.5, 2, {1: single}),
-        (falling, 0.5, math.inf, dict.fromkeys((0, -1, 4, 5), never)),
+        (falling, 0.5, math.inf, {}),
     )
 
-    def never_none(losses: Tensor, target: float) -> Any:
+    def number(losses: Tensor, target: float) -> Any:
         result = answer(losses, target)
-        return "nothing" if result is None else result
+        return (
+            math.nan if result is None and not torch.equal(losses, uneven) else result
+        )  # None later on is not a blank stub
 
-    for number, (losses, target, truth, mistakes) in enumerate(cases):
-        done, result = attempt("1.5", answer if number == 0 else never_none, losses.clone(), target)
+    cases = [
+        expect((losses, target), truth, {}, partial(_why_other_step, losses, target, truth, hints))
+        for losses, target, truth, hints in settings
+    ]
+    why = "The first step counts, the mean counts, and a target that is never reached is said to be so."
+    judge("1.5", number, cases, why)
+
+
+def check_family(answer: Callable[..., Any]) -> None:
+    """Exercise 1.6, the curve of the family through a few points.
+
+    Args:
+        answer: ``fit_family(support_x, support_y, query_x)``, each ``(tasks, points, 1)``, giving the values at ``query_x``.
+    """
+    for shots in (5, 2):
+        x, y, query_x, truth = _family_tasks(shots)
+        done, result = attempt_with_copies("1.6", answer, x, y, query_x)
         if not done:
             return
         value = as_tensor(result)
-        if result == "nothing" or value is None or value.numel() != 1:
-            return wrong("1.5", never if truth == math.inf else "Return one number, the count of steps.")
-        if value.item() != truth:
-            means = ", ".join(f"{mean:.2f}" for mean in losses.mean(1).tolist())
-            hint = mistakes.get(value.item(), "")
-            said = f"For mean losses {means} and target {target} the answer is {truth}, yours is {value.item():g}."
-            return wrong("1.5", f"{hint} {said}".strip())
-    correct("1.5", "The first step counts, the mean counts, and a target that is never reached is said to be so.")
+        if value is None:
+            return wrong("1.6", "Return one tensor, the values at query_x.")
+        if value.numel() != truth.numel():
+            expected, got = tuple(truth.shape), tuple(value.shape)
+            return wrong("1.6", f"For query_x of shape {expected} the values should have that shape too, got {got}.")
+        value = value.reshape(truth.shape)
+        if (value - truth).abs().amax() > 0.02:  # coarse enough for a fit by gradient descent
+            return wrong("1.6", _family_problem(value, shots))
+    correct("1.6", "Two points are enough: a task of this family hides two numbers, and they enter linearly.")
+
+
+def _why_other_step(losses: Tensor, target: float, truth: float, hints: Mapping[float, str], answer: Tensor) -> str:
+    hint = "Where the target is never reached, return math.inf." if truth == math.inf else hints.get(answer.item(), "")
+    if answer.isnan():
+        return hint or "Return one number, the count of steps."
+    means = ", ".join(f"{mean:.2f}" for mean in losses.mean(1).tolist())
+    return (
+        f"{hint} For mean losses {means} and target {target} the answer is {truth}, yours is {answer.item():g}.".strip()
+    )
 
 
 def _tensors(result: Any, count: int) -> list[Tensor] | None:
@@ -344,16 +356,56 @@ def _only_for_single_numbers(function: Callable[..., Any], x: Tensor) -> bool:
         return False
 
 
-def _compare(
-    exercise: str, answer: Tensor, truth: Tensor, mistakes: Mapping[str, Tensor], why: str, tolerance: float = 1e-4
-) -> None:
-    if answer.numel() != truth.numel():
-        return wrong(exercise, f"Expected {truth.numel()} numbers, got shape {tuple(answer.shape)}.")
-    answer = answer.reshape(truth.shape)
-    if close(answer, truth, tolerance):
-        return correct(exercise, why)
-    for mistake, value in mistakes.items():
-        if close(answer, value, tolerance):
-            return wrong(exercise, mistake)
-    first = f"{answer.flatten()[0]:.4f} where {truth.flatten()[0]:.4f} is right"
-    wrong(exercise, f"The numbers differ: {first}.")
+def _family_tasks(shots: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Support x and y, query x and y of four tasks, each ``(4, points, 1)``; no two of its points nearly half a turn apart."""
+    x = (
+        torch.tensor([-4.0, -2.6, 0.3, 1.9, 4.6], dtype=torch.float64)[:shots]
+        + torch.linspace(0, 0.3, 4).double()[:, None]
+    )
+    query_x = torch.linspace(-5, 5, 7, dtype=torch.float64).repeat(4, 1)
+    amplitude = torch.tensor([0.6, 4.5, 3.0, 1.7], dtype=torch.float64)[:, None]
+    phase = torch.tensor([0.4, 2.9, 1.3, 2.2], dtype=torch.float64)[:, None]
+    y, truth = (amplitude * (points - phase).sin() for points in (x, query_x))
+    return x[..., None], y[..., None], query_x[..., None], truth[..., None]
+
+
+def _family_problem(value: Tensor, shots: int) -> str:
+    """What is wrong with values that are not those of the curves."""
+    x, y, query_x, truth = _family_tasks(shots)
+
+    def fit(at_support: list[Tensor], at_query: list[Tensor], pooled: bool = False) -> Tensor:
+        known, asked = torch.cat(at_support, -1), torch.cat(at_query, -1)  # (4, points, features) each
+        if pooled:
+            return asked @ torch.linalg.pinv(known.flatten(0, 1)) @ y.flatten(0, 1)
+        return asked @ (torch.linalg.pinv(known) @ y)
+
+    known, asked = [x.sin(), x.cos()], [query_x.sin(), query_x.cos()]
+    mistakes = {
+        "One curve for all tasks: every task needs its own two numbers. Keep the axis of tasks.": fit(
+            known, asked, pooled=True
+        ),
+        "The phase is missing: a sin(x) has one free number, and the family has two.": fit(known[:1], asked[:1]),
+        "These are straight lines through the points. Which curves does the family hold?": fit(
+            [x, torch.ones_like(x)], [query_x, torch.ones_like(query_x)]
+        ),
+        "The curve is upside down: its sign.": -truth,
+        "This is the average curve of all tasks; the support points are not used.": -2
+        / math.pi
+        * MEAN_AMPLITUDE
+        * query_x.cos(),
+        "This answers 0 everywhere.": torch.zeros_like(truth),
+        "Sine and cosine stand in a different order for the support and the query points.": fit(known, asked[::-1]),
+        "A sign differs between the support and the query points: sin(x - b) is sin x cos b minus cos x sin b.": fit(
+            known, [asked[0], -asked[1]]
+        ),
+    }
+    for mistake, wrong_value in mistakes.items():
+        if close(value, wrong_value):
+            return mistake
+    if shots == 2:
+        return (
+            "With five points it is right, with two it is not. Does your curve have more than two free numbers, "
+            "a constant for instance?"
+        )
+    loss, mean = (value - truth).square().mean(), truth.square().mean()
+    return f"The query loss on four tasks is {loss:.3f}, where 0 is possible. Answering 0 everywhere gives {mean:.3f}."

@@ -1,20 +1,23 @@
-"""Checks for the exercises of chapter 2, the MAML algorithm."""
+"""Checks of chapter 2, the MAML algorithm. Each compares with the truth, then with the typical mistakes, by name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mamlkit.checking._cases import expect, judge
 from mamlkit.checking._report import as_tensor, attempt, close, correct, not_attempted, wrong
 from mamlkit.tasks import TaskBatch
 
 __all__ = [
     "check_episode",
     "check_inner_loop",
+    "check_mended_training",
     "check_outer_objective",
     "check_query_losses",
     "check_wrong_lines",
@@ -22,118 +25,150 @@ __all__ = [
 
 ScalarFunction = Callable[[Tensor], Tensor]
 
+MOVED = "The tensor theta itself has moved. Make a new tensor in each step: other tasks start from theta."
+TRUE_GRADIENT = "torch.autograd.grad(loss, point, create_graph=True)"
 
-def check_inner_loop(inner_loop: Callable[..., Any]) -> None:
-    """Exercise 2.1.
+
+def check_inner_loop(answer: Callable[..., Any]) -> None:
+    """Exercise 2.1, the inner loop.
 
     Args:
-        inner_loop: of theta ``(parameters,)``, a support loss, the number of steps and alpha; returns the adapted parameters.
+        answer: ``inner_loop(theta, support_loss, steps, alpha)``, with ``theta`` ``(parameters,)``, giving theta^(K).
     """
-    exercise, alpha = "2.1", 0.1
-    for steps in (1, 3):
-        theta = _theta()
-        done, result = attempt(exercise, inner_loop, theta, _support_loss, steps, alpha)
+    exercise, alpha, theta = "2.1", 0.1, _theta()
+    cases = []
+    for steps in (3, 1):
+        path = _detached(_descend(theta, _support_loss, steps + 1, alpha))  # steps + 2 times (2,)
+        slopes = [torch.func.grad(_support_loss)(point) for point in path]
+        mistakes = {
+            "The parameters have not moved from theta.": path[0],
+            "The steps go uphill: subtract alpha times the gradient.":
+                _descend(theta, _support_loss, steps, alpha, sign=1)[-1].detach(),
+            "Every gradient is taken at theta. Take it where the step before has arrived.": path[0] - steps * alpha * slopes[0],
+            f"The gradients pile up: backward() adds to what .grad holds. {TRUE_GRADIENT} gives each step its own, and the outer "
+            "loop can differentiate it.": _descend_by_grad(theta, steps, alpha),
+            f"theta.grad piles up, and it is the derivative by theta, not by the point of the step. Take {TRUE_GRADIENT}.":
+                _descend_by_grad(theta, steps, alpha, by_theta=True),
+            "The step size alpha is missing.": _descend(theta, _support_loss, steps, 1.0)[-1].detach(),
+            "That is the gradient; the answer is where it leads: theta minus alpha times the gradient.": slopes[steps - 1],
+            "Only one step is taken, whatever steps says.": path[1],
+            "One step too many is taken.": path[steps + 1],
+            "One step too few is taken.": path[steps - 1],
+            "These are the parameters along the whole way; those after the last step alone are wanted.":
+                torch.stack(path[: steps + 1]),
+            "These are the parameters after every step; those after the last step alone are wanted.":
+                torch.stack(path[1 : steps + 1]),
+        }  # fmt: skip
+        cases.append(expect((theta, _support_loss, steps, alpha), path[steps], mistakes))
+    if not judge(exercise, _stacked(answer), cases, None, untouched=MOVED):
+        return
+    for case in cases:
+        start = _theta()
+        steps = case.arguments[2]
+        truth, first_order = (_descend(start, _support_loss, steps, alpha, graph)[-1] for graph in (True, False))
+        done, result = attempt(exercise, answer, start, _support_loss, steps, alpha)
         if not done:
             return
-        if isinstance(result, (list, tuple)) and len(result) > 1 and isinstance(result[0], Tensor) and result[0].ndim:
-            return wrong(exercise, f"Expected the parameters after the last step alone, got {len(result)} tensors.")
-        answer = _numbers(result)
-        if answer is None or answer.numel() != theta.numel():
-            return wrong(exercise, f"Expected parameters of shape {tuple(theta.shape)}, got {_shape(result)}.")
-        if not torch.equal(theta, _theta()):
-            return wrong(
-                exercise,
-                "The tensor theta itself has moved. Make a new tensor in each step: other tasks start from theta.",
-            )
-        truth = _descend(theta, _support_loss, steps, alpha)[-1]
-        if not close(answer, truth.detach()):
-            return wrong(exercise, _why_other_parameters(answer, steps, alpha))
-        flaw = _gradient_flaw(
-            result, theta, truth, _descend(theta, _support_loss, steps, alpha, create_graph=False)[-1]
-        )
-        if flaw:
+        if flaw := _gradient_flaw(result, start, truth, first_order):
             return wrong(exercise, flaw)
     correct(
         exercise, "One step and three steps end at the right point, and the outer loop can differentiate through them."
     )
 
 
-def check_outer_objective(outer_objective: Callable[..., Any]) -> None:
-    """Exercise 2.2.
+def check_outer_objective(answer: Callable[..., Any]) -> None:
+    """Exercise 2.2, the outer objective of a meta-batch.
 
     Args:
-        outer_objective: of theta ``(2,)``, a ``TaskBatch`` and alpha; returns the mean query loss after one inner step.
+        answer: ``outer_objective(theta, tasks, alpha)``, with ``theta`` ``(2,)`` and a ``TaskBatch``, giving the mean query loss
+            after one inner step.
     """
-    exercise, alpha = "2.2", 0.1
-    tasks, theta = _tasks(), _theta()
-    done, result = attempt(exercise, outer_objective, theta, tasks, alpha)
+    exercise, alpha, tasks, theta = "2.2", 0.1, _tasks(), _theta()
+    rows = list(zip(*tasks, strict=True))
+    truth, start = _objective(theta, tasks, alpha).detach(), theta.detach()
+    adapted = [_adapted(theta, sx, sy, alpha).detach() for sx, sy, _, _ in rows]  # tasks times (2,)
+    moves = torch.stack(adapted) - start  # (tasks, 2)
+
+    def judged(points: Iterable[Tensor], on_support: bool = False) -> Tensor:
+        """The losses ``(tasks,)`` of a point for each task."""
+        return torch.stack([
+            _line_loss(point, *(row[:2] if on_support else row[2:])) for point, row in zip(points, rows, strict=True)
+        ])  # fmt: skip
+
+    chained = [start]
+    for sx, sy, _, _ in rows:
+        chained.append(_adapted(chained[-1].requires_grad_(), sx, sy, alpha).detach())
+    on_query = [_adapted(theta, qx, qy, alpha).detach() for _, _, qx, qy in rows]
+    total, last = judged(adapted).sum(), judged(adapted)[-1]
+    mistakes = {
+        "That is the sum over tasks; the objective is their mean.": total,
+        "That is the query loss at theta itself: the tasks were not adapted.": judged([start] * len(rows)).mean(),
+        "That is the support loss after adaptation; the grade is the query loss.": judged(adapted, on_support=True).mean(),
+        "That is the sum of the support losses; the objective is the mean of the query losses.":
+            judged(adapted, on_support=True).sum(),
+        "The inner step used the query set: the learner sees the answers. Adapt on the support set.": judged(on_query).mean(),
+        "The inner step goes uphill: subtract alpha times the gradient.": _objective(theta, tasks, alpha, sign=1).detach(),
+        "All tasks share one inner step, along the mean of their support gradients. Each task is to adapt by itself, to its own "
+        "support set.": judged([start + moves.mean(0)] * len(rows)).mean(),
+        "All tasks share one inner step, along the sum of their support gradients. Each task is to adapt by itself, to its own "
+        "support set.": judged([start + moves.sum(0)] * len(rows)).mean(),
+        f"Each task also follows the gradients of the tasks before it, which pile up in .grad. Take {TRUE_GRADIENT}.":
+            judged(start + moves.cumsum(0)).mean(),
+        "Later tasks start from parameters that earlier tasks have moved. Start every task from theta.":
+            judged(chained[1:]).mean(),
+        "Later tasks start from parameters that earlier tasks have moved, and the losses are added up: start every task from "
+        "theta, and take the mean.": judged(chained[1:]).sum(),
+        "Only the last task counts; keep the query loss of every task.": last,
+        "Only the last task counts, divided by their number; keep the query loss of every task.": last / len(rows),
+    }  # fmt: skip
+    if not judge(exercise, answer, [expect((theta, tasks, alpha), truth, mistakes)], None, untouched=MOVED):
+        return
+    start = _theta()
+    values = (_objective(start, tasks, alpha, graph) for graph in (True, False))
+    done, result = attempt(exercise, answer, start, tasks, alpha)
     if not done:
         return
-    if not torch.equal(theta, _theta()):
-        return wrong(
-            exercise,
-            "The tensor theta itself has moved. Every task must start from theta: make a new tensor in the inner step.",
-        )
-    if isinstance(result, (list, tuple)):
-        return wrong(exercise, f"Expected one number, the mean over tasks, got {len(result)}.")
-    answer = as_tensor(result)
-    if answer is None or answer.numel() != 1:
-        return wrong(exercise, f"Expected one number, the mean over tasks, got {_shape(result)}.")
-    truth = _objective(theta, tasks, alpha)
-    if not close(answer, truth.detach()):
-        return wrong(exercise, _why_other_objective(answer, theta, tasks, alpha))
-    flaw = _gradient_flaw(result, theta, truth, _objective(theta, tasks, alpha, create_graph=False))
-    if flaw:
+    if flaw := _gradient_flaw(result, start, *values):
         return wrong(exercise, flaw)
     correct(exercise, "The value is the mean query loss after adaptation, and its gradient is the full meta-gradient.")
 
 
-def check_query_losses(query_losses: Callable[..., Any]) -> None:
-    """Exercise 2.3.
+def check_query_losses(answer: Callable[..., Any]) -> None:
+    """Exercise 2.3, the query losses after steps 1, 2, ..., K.
 
     Args:
-        query_losses: of theta, a support loss, a query loss, the number of steps and alpha; returns the query losses after
-            steps 1, 2, ..., K.
+        answer: ``query_losses(theta, support_loss, query_loss, steps, alpha)``, giving K numbers.
     """
-    exercise, steps, alpha = "2.3", 4, 0.1
-    theta = _theta()
-    done, result = attempt(exercise, query_losses, theta, _support_loss, _query_loss, steps, alpha)
-    if not done:
-        return
-    if not torch.equal(theta, _theta()):
-        return wrong(
-            exercise, "The tensor theta itself has moved. Make a new tensor in each step: other tasks start from theta."
-        )
-    answer = _numbers(result)
-    if answer is None:
-        return wrong(exercise, f"Expected {steps} numbers, got {_shape(result)}.")
-    path = _descend(theta, _support_loss, steps, alpha)
-    query = torch.stack([_query_loss(point) for point in path]).detach()  # (steps + 1,)
-    support = torch.stack([_support_loss(point) for point in path]).detach()  # (steps + 1,)
-    if close(answer, query[1:]):
-        return correct(exercise, f"{steps} losses, the first after one step. Chapter 7 trains on all of them.")
-    if answer.numel() == 1 and close(answer, query[-1]):
-        return wrong(exercise, f"That is the loss after the last step alone; keep all {steps}.")
-    if answer.numel() == 1 and close(answer, query[1:].mean()):
-        return wrong(exercise, f"That is the mean of the losses; return all {steps}, do not average them.")
-    if close(answer, query):
-        return wrong(exercise, f"That is {steps + 1} losses: the first is from before any step. Leave it out.")
-    if close(answer, query[:-1]):
-        return wrong(exercise, "Each loss is taken before its step. Move first, then look at the query set.")
-    if any(close(answer, losses) for losses in (support, support[1:], support[:-1])):
-        return wrong(exercise, "These are support losses. The steps use the support loss, the grades the query loss.")
-    adapted_on_query = _descend(theta, _query_loss, steps, alpha)
-    if close(answer, torch.stack([_query_loss(point) for point in adapted_on_query[1:]]).detach()):
-        return wrong(
-            exercise, "The steps follow the query loss: the learner sees the answers. Adapt on the support loss."
-        )
-    if answer.numel() != steps:
-        return wrong(exercise, f"Expected {steps} losses, one after each step, got {answer.numel()}.")
-    if close(answer.flip(0), query[1:]):
-        return wrong(exercise, "The losses are right, but in reverse order.")
-    right = [close(a, b) for a, b in zip(answer.flatten(), query[1:], strict=True)]
-    where = right.index(False) + 1
-    wrong(exercise, f"The loss after step {where} should be {query[where]:.4f}, got {answer.flatten()[where - 1]:.4f}.")
+    steps, alpha, theta = 4, 0.1, _theta()
+    path = _detached(_descend(theta, _support_loss, steps, alpha))
+    query, support = (
+        torch.stack([loss(point) for point in path]) for loss in (_query_loss, _support_loss)
+    )  # (steps + 1,)
+    on_query = _detached(_descend(theta, _query_loss, steps, alpha))
+    mistakes = {
+        f"That is the loss after the last step alone; keep all {steps}.": query[-1],
+        f"That is the mean of the losses; return all {steps}, do not average them.": query[1:].mean(),
+        f"That is {steps + 1} losses: the first is from before any step. Leave it out.": query,
+        "Each loss is taken before its step. Move first, then look at the query set.": query[:-1],
+        "These are support losses. The steps use the support loss, the grades the query loss.": support[1:],
+        "These are support losses, from before each step. The steps use the support loss, the grades the query loss.":
+            support[:-1],
+        "These are support losses, the one before any step included. The steps use the support loss, the grades the query loss.":
+            support,
+        "The steps follow the query loss: the learner sees the answers. Adapt on the support loss.":
+            torch.stack([_query_loss(point) for point in on_query[1:]]),
+        "The losses are right, but in reverse order.": query[1:].flip(0),
+    }  # fmt: skip
+    truth = query[1:]
+
+    def explain(given: Tensor) -> str:
+        right = [close(a, b) for a, b in zip(given.flatten(), truth, strict=True)]
+        k = right.index(False)
+        return f"The loss after step {k + 1} should be {truth[k]:.4f}, got {given.flatten()[k]:.4f}."
+
+    case = expect((theta, _support_loss, _query_loss, steps, alpha), truth, mistakes, explain)
+    why = f"{steps} losses, the first after one step. Chapter 7 trains on all of them."
+    judge("2.3", _stacked(answer), [case], why, untouched=MOVED)
 
 
 def check_wrong_lines(wrong_lines: Mapping[str, Any]) -> None:
@@ -195,15 +230,61 @@ def check_episode(images: Mapping[str, Any]) -> None:
     if all(images.get(key) is None for key in right):
         return not_attempted(exercise)
     for key, truth in right.items():
-        answer = as_tensor(images.get(key)) if images.get(key) is not None else None
-        if answer is None or answer.numel() != 1:
+        answer = images.get(key)
+        if answer is None:
             return wrong(exercise, f'"{key}" has no answer yet; expected a whole number.')
-        if answer.item() != truth:
-            hint = next((text for value, text in hints[key].items() if value == answer.item()), "Count again.")
-            return wrong(exercise, f'"{key}": {hint}')
+        case = expect((), truth, {text: value for value, text in hints[key].items()}, lambda _: "Count again.")
+        if not judge(exercise, lambda answer=answer: answer, [case], None, f'"{key}": '):
+            return None
     correct(
         exercise, "80 images a task, but 400 forward passes of an image an outer step: each inner step looks again."
     )
+
+
+def check_mended_training(train: Callable[..., Any]) -> None:
+    """Exercise 2.6.
+
+    Args:
+        train: of theta ``(2,)``, a list of ``TaskBatch``, the number of inner steps, alpha and beta; returns the trained theta.
+    """
+    exercise, steps, alpha, beta = "2.6", 2, 0.1, 0.1
+    start = _theta().detach()
+    theta, stream = start.clone(), [_tasks().select(slice(0, 2)), _tasks().select(slice(1, 3)), _tasks()]
+    done, result = attempt(exercise, train, theta, stream, steps, alpha, beta)
+    if not done:
+        return
+    answer = as_tensor(result)
+    if answer is None or answer.numel() != 2:
+        kind = type(result).__name__ if answer is None else f"shape {tuple(answer.shape)}"
+        return wrong(exercise, f"Expected the trained theta of shape (2,), got {kind}.")
+    if not torch.equal(theta.detach(), start):
+        return wrong(
+            exercise, "The tensor theta that was handed in has moved. Train a copy, as the given function does."
+        )
+    if close(answer, start):
+        return wrong(exercise, "The result is the theta that was handed in: nothing was trained.")
+    trained = {
+        mistakes: _train_lines(start, stream, steps, alpha, beta, mistakes)
+        for count in range(len(_TRAINING_MISTAKES) + 1)
+        for mistakes in combinations(_TRAINING_MISTAKES, count)
+    }
+    if close(answer, trained[()]):
+        return correct(exercise, "Each task starts from theta, and each outer step has its own, full meta-gradient.")
+    if close(answer, trained[tuple(_TRAINING_MISTAKES)]):
+        return not_attempted(exercise)
+    for mistakes, theta_then in trained.items():
+        if close(answer, theta_then):
+            left = "One mistake is left" if len(mistakes) == 1 else f"{len(mistakes)} mistakes are left"
+            return wrong(exercise, f"{left}. {' '.join(_TRAINING_MISTAKES[mistake] for mistake in mistakes)}")
+    for others, theta_then in (
+        ("sum", _train_lines(start, stream, steps, alpha, beta, ("sum",))),
+        ("steps", _train_lines(start, stream, 1, alpha, beta, ())),
+        ("support", _train_lines(start, stream, steps, alpha, beta, ("support",))),
+    ):
+        if close(answer, theta_then):
+            return wrong(exercise, _OTHER_TRAINING_MISTAKES[others])
+    expected, got = ([round(x, 4) for x in values.tolist()] for values in (trained[()], answer))
+    wrong(exercise, f"After three outer steps theta should be {expected}, got {got}.")
 
 
 _LINES = {
@@ -261,54 +342,18 @@ def _objective(theta: Tensor, tasks: TaskBatch, alpha: float, create_graph: bool
     return torch.stack(losses).mean()  # ()
 
 
-def _why_other_parameters(answer: Tensor, steps: int, alpha: float) -> str:
-    theta = _theta()
-    start, *others = (point.detach() for point in _descend(theta, _support_loss, steps + 1, alpha))
-    if close(answer, start):
-        return "The parameters have not moved from theta."
-    if close(answer, _descend(theta, _support_loss, steps, alpha, sign=1)[-1].detach()):
-        return "The steps go uphill: subtract alpha times the gradient."
-    (gradient,) = torch.autograd.grad(_support_loss(theta), theta)
-    if steps > 1 and close(answer, start - steps * alpha * gradient):
-        return "Every gradient is taken at theta. Take it where the step before has arrived."
-    if close(answer, start - steps * gradient) or close(answer, start - gradient):
-        return "The step size alpha is missing."
-    if close(answer, gradient):
-        return "That is the gradient; the answer is where it leads: theta minus alpha times the gradient."
-    for number, point in enumerate(others, start=1):
-        if number != steps and close(answer, point):
-            return f"Asked for {steps} steps, you took {number}."
-    return f"After {steps} step(s) of {alpha} the parameters are not where gradient descent leads."
+def _detached(path: Iterable[Tensor]) -> list[Tensor]:
+    return [point.detach() for point in path]
 
 
-def _why_other_objective(answer: Tensor, theta: Tensor, tasks: TaskBatch, alpha: float) -> str:
-    truth = _objective(theta, tasks, alpha).detach()
-    if close(answer, truth * tasks.num_tasks):
-        return "That is the sum over tasks; the objective is their mean."
-    rows = list(zip(*tasks, strict=True))
-    if close(answer, torch.stack([_line_loss(theta, qx, qy) for _, _, qx, qy in rows]).mean().detach()):
-        return "That is the query loss at theta itself: the tasks were not adapted."
-    adapted = [_adapted(theta, sx, sy, alpha) for sx, sy, _, _ in rows]
-    on_support = [_line_loss(point, sx, sy) for point, (sx, sy, _, _) in zip(adapted, rows, strict=True)]
-    if close(answer, torch.stack(on_support).mean().detach()):
-        return "That is the support loss after adaptation; the grade is the query loss."
-    if close(answer, torch.stack(on_support).sum().detach()):
-        return "That is the sum of the support losses; the objective is the mean of the query losses."
-    on_query = [_line_loss(_adapted(theta, qx, qy, alpha), qx, qy) for _, _, qx, qy in rows]
-    if close(answer, torch.stack(on_query).mean().detach()):
-        return "The inner step used the query set: the learner sees the answers. Adapt on the support set."
-    if close(answer, _objective(theta, tasks, alpha, sign=1).detach()):
-        return "The inner step goes uphill: subtract alpha times the gradient."
-    moved, chained = theta, []
-    for sx, sy, qx, qy in rows:
-        moved = _adapted(moved, sx, sy, alpha)
-        chained.append(_line_loss(moved, qx, qy))
-    if close(answer, torch.stack(chained).mean().detach()) or close(answer, torch.stack(chained).sum().detach()):
-        return "Later tasks start from parameters that earlier tasks have moved. Start every task from theta."
-    last = _line_loss(adapted[-1], *rows[-1][2:])
-    if close(answer, last.detach()) or close(answer, last.detach() / tasks.num_tasks):
-        return "Only the last task counts; keep the query loss of every task."
-    return f"Expected {truth.item():.4f} for the tasks of this check, got {answer.item():.4f}."
+def _descend_by_grad(theta: Tensor, steps: int, alpha: float, by_theta: bool = False) -> Tensor:
+    """Where steps lead whose gradients pile up, as in ``.grad``; ``by_theta``: derivatives by theta, through the steps before."""
+    point, piled = theta, torch.zeros_like(theta)
+    for _ in range(steps):
+        (gradient,) = torch.autograd.grad(_support_loss(point), theta if by_theta else point, create_graph=True)
+        piled = piled + gradient
+        point = point - alpha * piled
+    return point.detach()
 
 
 def _gradient_flaw(result: Any, theta: Tensor, truth: Tensor, first_order: Tensor) -> str | None:
@@ -335,17 +380,19 @@ def _gradient_flaw(result: Any, theta: Tensor, truth: Tensor, first_order: Tenso
     return "The value is right, but its gradient with respect to theta is not."
 
 
-def _numbers(result: Any) -> Tensor | None:
-    """A flat tensor from numbers in whatever container."""
-    if isinstance(result, Mapping):
-        result = list(result.values())
-    if isinstance(result, (list, tuple)):
-        parts = [as_tensor(part) for part in result]
-        if not parts or any(part is None or part.numel() != 1 for part in parts):
-            return None
-        return torch.stack([part.reshape(()) for part in parts if part is not None])  # (entries,)
-    answer = as_tensor(result)
-    return None if answer is None else answer.flatten()
+def _stacked(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """The reader's function with what it gives, in whatever container, as one tensor where that can be done."""
+
+    def call(*arguments: Any) -> Any:
+        result = answer(*arguments)
+        values = list(result.values()) if isinstance(result, Mapping) else result
+        if not isinstance(values, (list, tuple)) or len(values) < 2:
+            return values
+        parts = [as_tensor(part) for part in values]
+        same = all(part is not None and parts[0] is not None and part.shape == parts[0].shape for part in parts)
+        return torch.stack([part for part in parts if part is not None]) if same else values
+
+    return call
 
 
 def _line(value: Any) -> int | None:
@@ -356,5 +403,35 @@ def _line(value: Any) -> int | None:
     return int(found.group()) if found else None
 
 
-def _shape(value: Any) -> str:
-    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+_TRAINING_MISTAKES = {
+    "chained": "A task starts from parameters that an earlier task has moved.",
+    "first order": "The inner gradient counts as a constant, so the outer gradient is the first-order one.",
+    "accumulated": "Gradients of earlier outer steps are still in theta.grad.",
+}
+_OTHER_TRAINING_MISTAKES = {
+    "sum": "The three mistakes are mended, but the losses are summed now. The objective is their mean.",
+    "steps": "The three mistakes are mended, but there is only one inner step now. Take as many as `steps` says.",
+    "support": "The three mistakes are mended, but the grade is now the support loss.",
+}
+
+
+def _train_lines(
+    start: Tensor, stream: list[TaskBatch], steps: int, alpha: float, beta: float, mistakes: tuple[str, ...]
+) -> Tensor:
+    """MAML on lines by plain gradient descent, with these mistakes."""
+    theta, accumulated = start.clone().requires_grad_(), torch.zeros_like(start)
+    for tasks in stream:
+        point, losses = theta, []
+        for sx, sy, qx, qy in zip(*tasks, strict=True):
+            if "chained" not in mistakes:
+                point = theta
+            for _ in range(steps):
+                loss = _line_loss(point, sx, sy)
+                (gradient,) = torch.autograd.grad(loss, point, create_graph="first order" not in mistakes)
+                point = point - alpha * gradient  # (2,)
+            losses.append(_line_loss(point, *((sx, sy) if "support" in mistakes else (qx, qy))))
+        total = torch.stack(losses).sum() if "sum" in mistakes else torch.stack(losses).mean()
+        (gradient,) = torch.autograd.grad(total, theta)
+        accumulated = accumulated + gradient if "accumulated" in mistakes else gradient
+        theta = (theta - beta * accumulated).detach().requires_grad_()  # (2,)
+    return theta.detach()

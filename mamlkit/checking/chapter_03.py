@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import grad
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mamlkit.checking._cases import attempt_with_copies, expect, hessian, judge, normal, problem
+from mamlkit.checking._memory import memory_of
 from mamlkit.checking._report import correct, wrong
 
 __all__ = ["check_adjoint", "check_blind", "check_hvp", "check_pencil", "check_product"]
@@ -206,27 +205,14 @@ def _forgets_the_graph(answer: Callable[..., Any], f: Callable[[Tensor], Tensor]
 def _builds_the_hessian(answer: Callable[..., Any], n: int = 40) -> bool:
     """Whether a right answer makes a tensor of n * n numbers for an f that needs none larger than n."""
 
-    class Largest(TorchDispatchMode):
-        size = 0
-
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = function(*args, **(kwargs or {}))
-            for value in result if isinstance(result, (tuple, list)) else [result]:
-                if isinstance(value, Tensor):
-                    Largest.size = max(Largest.size, value.numel())
-            return result
-
     def f(theta: Tensor) -> Tensor:
         return torch.sin(theta[1:] * theta[:-1]).sum() + (theta**4).sum() / 4
 
     theta = normal(n, seed=70).requires_grad_()
-    with warnings.catch_warnings(), Largest():
-        warnings.simplefilter("default")
-        try:
-            answer(f, theta, normal(n, seed=71))
-        except Exception:  # right on the small cases: not refused for this one
-            return False
-    return Largest.size >= n * n
+    memory = memory_of(
+        lambda: answer(f, theta, normal(n, seed=71))
+    )  # right on the small cases: not refused where this fails
+    return memory is not None and memory.largest >= n * n
 
 
 def _product_and_mistakes(

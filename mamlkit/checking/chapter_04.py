@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor
 from torch.func import grad
 
 from mamlkit.checking._cases import expect, hessian, judge, normal, problem
+from mamlkit.checking._memory import memory_of
+from mamlkit.checking._report import correct, wrong
 
-__all__ = ["check_angle", "check_dropped", "check_reptile", "check_truncated"]
+__all__ = ["check_angle", "check_dropped", "check_gradients_only", "check_reptile", "check_truncated"]
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -27,6 +30,7 @@ def check_angle(answer: Callable[..., Any]) -> None:
         ([0.5, 4.0], [1.0, 2.0], 0.1, 3),
         ([1.0, 12.0], [1.5, -1.0], 0.15, 1),
         ([2.0, 0.3, 6.0], [0.4, 1.0, -0.7], 0.1, 4),
+        ([9.0, 1.0], [2.0, -0.6], 0.2, 1),  # beyond 90 degrees
     ):
         curvatures, gradient = (torch.tensor(x, dtype=torch.float64) for x in (h, g))  # (n,) each
         factors = (1 - alpha * curvatures) ** K  # (n,)
@@ -36,6 +40,8 @@ def check_angle(answer: Callable[..., Any]) -> None:
 
         truth = turned(factors)
         mistakes = {
+            "The sign of the cosine is lost: where alpha h exceeds 1 the angle can be more than 90 degrees.":
+                torch.minimum(truth, 180 - truth),
             "This is in radians: degrees are wanted.": torch.deg2rad(truth),
             "This is the cosine: the angle is its arccosine, in degrees.": torch.cos(torch.deg2rad(truth)),
             "The factor is there once; each of the K steps contributes one.": turned(1 - alpha * curvatures),
@@ -61,7 +67,9 @@ def check_truncated(answer: Callable[..., Any]) -> None:
     for alpha, K, m in ((0.2, 4, 2), (0.3, 3, 1), (0.2, 5, 2), (0.1, 2, 0), (0.1, 2, 2)):
         support, query, path = problem(alpha, K, seed=K)
         g, kept = grad(query)(path[-1]), range(K - m, K)
-        factors = [torch.eye(3, dtype=torch.float64) - alpha * hessian(support)(point) for point in path[:-1]]
+        factors = [
+            torch.eye(3, dtype=torch.float64) - alpha * hessian(support)(point) for point in path
+        ]  # K + 1 times (n, n)
 
         def through(steps: Iterable[int], g: Tensor = g, factors: list[Tensor] = factors) -> Tensor:
             """The factors of these steps times g; that of the first step is the last to come."""
@@ -78,6 +86,11 @@ def check_truncated(answer: Callable[..., Any]) -> None:
             "The first K - m factors are kept: it should be the last m.": through(range(K - m)),
             "The kept factors stand in the wrong order: that of the last step comes first to the query gradient.":
                 through(reversed(kept)),
+            "Each Hessian is taken where its step ends; it belongs where the step starts, at theta^(k).":
+                through(range(K - m + 1, K + 1)),
+            "Every Hessian is taken at theta^(K), where no step starts.": through([K] * m),
+            "Every Hessian is taken at theta^(K-m); each step has its own, where it starts.": through([K - m] * m),
+            "Every Hessian is taken at theta; each step has its own, where it starts.": through([0] * m),
             "One factor too many is kept.": through(range(max(0, K - m - 1), K)),
             "One factor too few is kept.": through(range(min(K, K - m + 1), K)),
             "The query gradient is taken at theta^(K-m); it belongs at the adapted weights theta^(K).":
@@ -98,7 +111,36 @@ def check_truncated(answer: Callable[..., Any]) -> None:
             "This is the query loss, not its gradient.": query(path[-1]),
         }  # fmt: skip
         cases.append(expect((support, query, path[0].clone(), alpha, K, m), truth, mistakes))
-    judge("4.2", answer, cases, "With m one chooses between FOMAML's memory and MAML's gradient.")
+    if not judge("4.2", answer, cases, None):
+        return
+    if flaw := _keeps_too_much(answer):
+        wrong("4.2", flaw)
+    else:
+        correct("4.2", "With m one chooses between FOMAML's memory and MAML's gradient.")
+
+
+def _keeps_too_much(answer: Callable[..., Any], n: int = 40) -> str:
+    """What a right answer builds or remembers that it should not; empty when it does not."""
+    scales, theta = 0.1 * torch.arange(1, 9, dtype=torch.float64)[:, None], normal(n, seed=80)
+
+    def support(theta: Tensor) -> Tensor:
+        waves = torch.log(torch.cosh(scales * theta))  # (8, n): so many numbers and more in the graph of each step
+        return waves.sum() + (theta[1:] * theta[:-1]).sum()
+
+    def query(theta: Tensor) -> Tensor:
+        return (theta - 1).square().sum()
+
+    short, long = (memory_of(partial(answer, support, query, theta.clone(), 0.1, K, 2)) for K in (10, 30))
+    if short is None or long is None:  # right on the small cases: not refused for this one
+        return ""
+    if short.largest >= n * n:
+        return "The numbers are right, but a Hessian was built. Build none: autograd gives each factor times a vector."
+    if long.peak - short.peak >= 20 * 4 * n:  # the points of the path would be 20 n
+        return (
+            "The numbers are right, but what is remembered grows with K. The first K - m steps are constants: take them "
+            "without a graph, or cut it with detach()."
+        )
+    return ""
 
 
 def check_reptile(answer: Callable[..., Any]) -> None:
@@ -115,10 +157,11 @@ def check_reptile(answer: Callable[..., Any]) -> None:
         ends = torch.stack([_adapted(loss, theta, alpha, K) for loss in losses])  # (tasks, n)
         moves = theta - ends  # (tasks, n)
         truth = moves.mean(0)
-        chained, start = [], theta
+        chained, reached, start = [], [], theta
         for loss in losses:
             end = _adapted(loss, start, alpha, K)
             chained.append(start - end)
+            reached.append(end)
             start = end
         mistakes = {
             "The sign is wrong: .grad is theta - theta^(K), since the optimiser subtracts it.": -truth,
@@ -127,6 +170,14 @@ def check_reptile(answer: Callable[..., Any]) -> None:
                 torch.stack(chained).mean(0),
             "Each task starts where the task before it ended, and the moves are added up: every task starts from the same theta.":
                 torch.stack(chained).sum(0),
+            "The moves are zero: adapted is theta itself under another name, and -= has moved both. Write "
+            "adapted = adapted - ..., or clone theta.": torch.zeros_like(theta),
+            "Each task starts where the task before it ended, since theta was changed in place: clone theta for each task.":
+                theta - torch.stack(reached).mean(0),
+            "Each task starts where the task before it ended, since theta was changed in place, and the moves are added up: "
+            "clone theta for each task, and take the mean.": (theta - torch.stack(reached)).sum(0),
+            "theta was changed in place: each task starts where the task before it ended, and theta is no longer what the moves "
+            "are measured from. Clone it for each task.": reached[-1] - torch.stack(reached).mean(0),
             "Only the last task counts; take the mean over all.": moves[-1],
             "Only the first task counts; take the mean over all.": moves[0],
             "This is the mean of the adapted weights; the direction is theta minus it.": ends.mean(0),
@@ -167,6 +218,94 @@ def check_dropped(answer: Callable[..., Any]) -> None:
         }  # fmt: skip
         cases.append(expect((support, query, path[0].clone(), alpha), truth, mistakes))
     judge("4.4", answer, cases, "It vanishes with alpha, and where the query gradient meets no curvature.")
+
+
+def check_gradients_only(answer: Callable[..., Any]) -> None:
+    """Exercise 4.5, MAML's gradient of one task from calls of two gradients, which cannot be differentiated.
+
+    Args:
+        answer: ``maml_gradient(support_gradient, query_gradient, theta, alpha, K)``, with ``theta`` ``(n,)``, giving ``(n,)``.
+            The first two map ``(n,)`` to ``(n,)``, without a graph.
+    """
+    cases, calls = [], 0
+
+    def counted(loss: Loss) -> Loss:
+        def gradient(theta: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return grad(loss)(theta.detach().double()).to(theta.dtype)
+
+        return gradient
+
+    for alpha, K, scale in ((0.2, 3, 1.0), (0.1, 4, 3e3), (0.3, 2, 3e-3), (0.2, 1, 1.0)):
+        support, query_loss, path = problem(alpha, K, seed=K)
+
+        def query(theta: Tensor, loss: Loss = query_loss, scale: float = scale) -> Tensor:
+            return scale * loss(theta)
+
+        hessians = [hessian(support)(point) for point in path]  # K + 1 times (n, n)
+        g = grad(query)(path[-1])
+
+        def product(matrices: Iterable[Tensor], times: float = alpha, g: Tensor = g) -> Tensor:
+            for matrix in matrices:  # the first meets the query gradient first
+                g = g - times * matrix @ g
+            return g
+
+        own = hessians[:-1][::-1]
+        mistakes = {
+            "The factors are missing: this is FOMAML's gradient.": g,
+            "The change of the gradient counts twice: between theta + eps v and theta - eps v lie two eps, not one.":
+                product(own, 2 * alpha),
+            "The change of the gradient counts half: from theta to theta + eps v it is one eps, not two.":
+                product(own, alpha / 2),
+            "The step size alpha is missing in the factors.": product(own, 1.0),
+            "The sign is wrong: the factor is I - alpha H.": product(own, -alpha),
+            "Every Hessian is taken at theta; each step has its own, where it starts.": product([hessians[0]] * K),
+            "Each Hessian is taken where its step ends; it belongs where the step starts, at theta^(k).":
+                product(hessians[:0:-1]),
+            "Every Hessian is taken at theta^(K), where no step starts.": product([hessians[-1]] * K),
+            "The factors are in the wrong order: the last step's factor meets the query gradient first.": product(own[::-1]),
+            "Only the last step's factor is there; each of the K steps has one.": product(own[:1]),
+            "Only the first step's factor is there; each of the K steps has one.": product(own[-1:]),
+            "Each factor meets the query gradient itself; it should meet what the factor after it has left.":
+                g - alpha * torch.stack(own).sum(0) @ g,
+            "The Hessians are those of the query loss; the inner steps are on the support loss.":
+                product([hessian(query)(point) for point in path[:-1][::-1]]),
+            "The sign of the result is wrong: give the gradient itself, the optimiser walks against it.": -product(own),
+        }  # fmt: skip
+        truth = product(own)
+        arguments = (counted(support), counted(query), path[0].clone(), alpha, K)
+        cases.append(expect(arguments, truth, mistakes, _how_coarse(truth, scale)))
+    if not judge("4.5", answer, cases, None):
+        return
+    enough = sum(3 * case.arguments[-1] + 1 for case in cases)
+    many = f"It is right, with {calls} gradients; {enough} are enough. One difference along the vector does for each factor."
+    correct(
+        "4.5",
+        many if calls > 1.5 * enough else "MAML without a second derivative: each factor costs two more gradients.",
+    )
+
+
+def _how_coarse(truth: Tensor, scale: float) -> Callable[[Tensor], str]:
+    """Words for a result that no listed mistake explains: an inexact difference, or something else."""
+
+    def words(value: Tensor) -> str:
+        error = (value.squeeze() - truth).norm() / truth.norm()
+        if scale != 1:  # it was right at the usual length, or it would not have come here
+            return (
+                f"It is right while the query gradient is about as long as 1, and wrong for one {scale:g} times as long. "
+                "How far you move depends on the length of the vector: too far misses the curvature's change, too short drowns "
+                "in rounding."
+            )
+        if error < 0.1:
+            return (
+                f"The idea is right, but one test is off by {100 * error:.2g} per cent. Too long a way misses the curvature's "
+                "change, too short a one drowns in rounding."
+            )
+        expected, got = ([round(x, 4) for x in t.flatten().tolist()] for t in (truth, value))
+        return f"In one test {expected} is right, and this gives {got}."
+
+    return words
 
 
 def _degrees(u: Tensor, v: Tensor) -> Tensor:

@@ -69,6 +69,7 @@ def check_kinds(answer: Callable[..., Any]) -> None:
         [2.0, 0.8, 0.9, 0.95, 0.98],  # learns: just below half
         [1.0, 0.45, 0.50, 0.52, 0.54],  # slow: above half at the end, not at its lowest
         [2.0, 1.0, 0.5, 0.8, 0.3],  # overshoots by a little more than a tenth
+        [1.0, 1.3, 0.9, 0.5, 0.3],  # overshoots in its first step, above its start
     ]
     broken = [[1.0, 0.2, 3.0, inf, nan], [1.0, 0.3, nan, nan, nan]]  # overshoots
     cases = []
@@ -80,6 +81,7 @@ def check_kinds(answer: Callable[..., Any]) -> None:
         from_start = ~(losses[1:] <= 1.1 * start).all(0)
         one_step = ~((losses[1:] - losses[:-1]).amax(0) <= 0.1 * start)
         of_lowest = ~(losses[1:] <= 1.1 * lowest[:-1]).all(0)
+        after_one = ~((losses[2:] - losses[1:].cummin(0).values[:-1]).amax(0) <= 0.1 * start)
 
         def code(over: Tensor, slow: Tensor) -> Tensor:
             return torch.where(over, 1, torch.where(slow, 2, 0)).double()  # (tasks,)
@@ -101,6 +103,9 @@ def check_kinds(answer: Callable[..., Any]) -> None:
             "A tenth of the lowest loss is taken; the rule says a tenth of the start.": code(of_lowest, half),
             "A tenth of the lowest loss is taken; the rule says a tenth of the start. And nan must overshoot.":
                 code((losses[1:] > 1.1 * lowest[:-1]).any(0), half),
+            "The start is left out: a loss that rises above the start in the first step overshoots too.": code(after_one, half),
+            "A rise of 0.1 is allowed, whatever the start; the rule says a tenth of the start.":
+                code(~(rise.amax(0) <= 0.1), half),
             "Slow comes before overshooting; a task that overshoots is not slow.":
                 torch.where(half, 2, torch.where(over, 1, 0)).double(),
             "Slow is judged by the lowest loss; the rule looks at the last one.": code(over, lowest[-1] > 0.5 * start),
@@ -149,6 +154,7 @@ def check_compare(answer: Callable[..., Any]) -> None:
             for k in (100, 200)
         )
         difference = (a - b).mean(1)  # (5,)
+        per_task = (a - b).mean(0)  # (tasks,)
         center, error = difference.mean(), difference.std() / 5**0.5
         flat = (a - b).flatten()  # (5 * tasks,)
         apart = (a.mean(1).var() / 5 + b.mean(1).var() / 5).sqrt()
@@ -177,7 +183,13 @@ def check_compare(answer: Callable[..., Any]) -> None:
             "The sign is wrong: a minus b.": pair(-center, wide),
             "This is the whole width of the interval; half of it is wanted.": pair(center, 2 * wide),
             "The tasks are the sample here: average over tasks first, so that five numbers are left.":
-                pair(center, 1.96 * (a - b).mean(0).std() / 40**0.5),
+                pair(center, 1.96 * per_task.std() / 40**0.5),
+            "The wrong axis is averaged: a row is a seed, and one number a seed is wanted, mean(1).":
+                pair(center, STUDENT_T * per_task.std() / 5**0.5),
+            "The wrong axis is averaged, mean(0): that leaves a number for each task. One for each seed is wanted, mean(1).":
+                pair(center, STUDENT_T * per_task.std() / 40**0.5),
+            "The wrong axis is averaged, and 1.96 is for many values: one number a seed is wanted, mean(1).":
+                pair(center, 1.96 * per_task.std() / 5**0.5),
         }  # fmt: skip
         cases.append(expect((a, b), pair(center, wide), mistakes))
     judge("6.3", answer, cases, "Five differences, their mean, and an interval that fits five.")

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import grad
 
 from mamlkit.checking._cases import expect, hessian, judge, normal, problem
+from mamlkit.checking._report import attempt, correct, wrong
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep
 
 __all__ = ["check_flip", "check_gradient", "check_meta_loss", "check_spread", "check_weights"]
@@ -137,8 +138,20 @@ def check_meta_loss(answer: Callable[..., Any]) -> None:
             "This is one number a task; take their mean.": weights @ after,
             "This is one number a step; weigh them and add them up.": after.mean(1),
         }  # fmt: skip
-        cases.append(expect((losses, outer_step, steps_per_epoch, E), truth, mistakes))
-    judge("7.3", answer, cases, "A weighted sum over the steps, a mean over the tasks, and epochs, not outer steps.")
+        cases.append(expect((losses.requires_grad_(), outer_step, steps_per_epoch, E), truth, mistakes))
+    if not judge("7.3", answer, cases, None):
+        return
+    done, loss = attempt("7.3", answer, *cases[0].arguments)
+    if not done:
+        return
+    loss = loss[0] if isinstance(loss, (list, tuple)) else loss
+    if isinstance(loss, Tensor) and loss.requires_grad:
+        correct("7.3", "A weighted sum over the steps, a mean over the tasks, and epochs, not outer steps.")
+    else:
+        wrong(
+            "7.3",
+            "The number is right, but it is no tensor with a graph, and the training loop must differentiate it: no item().",
+        )
 
 
 def check_gradient(answer: Callable[..., Any]) -> None:
@@ -184,6 +197,13 @@ def check_gradient(answer: Callable[..., Any]) -> None:
             "Each term has one factor too many: the query gradient at theta^(k) does not pass the step that starts there.":
                 torch.stack([w[k - 1] * back(queries[k], range(k + 1 if k < K else k)) for k in range(1, K + 1)]).sum(0),
             "The first step's factor, with the Hessian at theta^(0), is missing.": total(lambda k: range(1, k)),
+            "Each Hessian is taken where its step ends; the step that leads to theta^(k) starts at theta^(k-1).":
+                total(lambda k: range(1, k + 1)),
+            "Every Hessian is taken at theta^(K), where no step starts.": total([[K] * k for k in range(K + 1)].__getitem__),
+            "Each term has its Hessians at theta^(k), where its loss is; each step has its own, where it starts.":
+                total(lambda k: [k] * k),
+            "Each query gradient is taken where the step starts; the loss of step k is at theta^(k), where it ends.":
+                total(range, [queries[0], *queries[:-1]]),
             "Every query gradient is taken at theta^(K); the one of step k belongs at theta^(k).":
                 total(range, [queries[-1]] * (K + 1)),
             "Every query gradient is taken at theta; the one of step k belongs at theta^(k).":

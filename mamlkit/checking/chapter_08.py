@@ -179,9 +179,14 @@ def check_learn(answer: Callable[..., Any]) -> None:
     """
     exercise = "8.4"
     seen = []
-    for seed in (1, 2):
+    for seed, beta, outer_steps in (
+        (1, 0.03, 6),
+        (2, 0.03, 6),
+        (2, 0.3, 8),
+        (3, 0.3, 8),
+    ):  # in the last two rates leave [0, 1]
         train_tasks, test_task, theta = _tasks(seed)
-        settings = (0.1, 2, 0.03, 6)  # rate, K, beta, outer_steps
+        settings = (0.1, 2, beta, outer_steps)  # rate, K, beta, outer_steps
         done, pair = attempt_with_copies(exercise, answer, train_tasks, test_task, theta, *settings)
         if not done:
             return
@@ -210,6 +215,7 @@ def check_learn(answer: Callable[..., Any]) -> None:
             for alpha, loss, runs, _ in seen
         )
 
+    rates = [(alpha, runs[False, False][0]) for alpha, _, runs, _ in seen]  # the reader's and the right ones
     if fits(False, False):
         correct(exercise, "The rates are trained with theta, and used at test.")
     elif fits(False, True):
@@ -223,16 +229,22 @@ def check_learn(answer: Callable[..., Any]) -> None:
             "either no gradient reaches them, because they are detached where they are used, or the optimiser does not have them"
         )  # fmt: skip
         wrong(exercise, f"The rates have not moved: {hint}. Two mistakes can hide each other: look at both places.")
-    elif all(close(alpha, runs[False, False][0]) for alpha, _, runs, _ in seen):
+    elif all(close(alpha, truth) for alpha, truth in rates):
         wrong(
             exercise,
             "The rates are right, the test loss is not: adapt theta to the test task's support loss with alpha[k] in step k.",
+        )
+    elif all(close(alpha, truth) for alpha, truth in rates if truth.min() >= 0 and truth.max() <= 1):
+        wrong(
+            exercise,
+            "All is well while the learned rates stay between 0 and 1. Where a right rate becomes negative or larger than 1, "
+            "yours differ: is there a bound on them?",
         )
     else:
         wrong(
             exercise,
             "The rates differ from those of MAML with learned rates: keep the second order, the mean over tasks, "
-            "plain SGD with beta for theta and alpha together, and all outer steps.",
+            "plain SGD with beta for theta and alpha together, no bound on the rates, and all outer steps.",
         )
 
 

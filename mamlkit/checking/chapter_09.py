@@ -24,7 +24,7 @@ def check_batch_norm(answer: Callable[..., Any]) -> None:
             shape of ``x``.
     """
     x = normal(3, 2, 2, 3, seed=1) * 1.7 + 0.8  # (points, C, height, width)
-    gamma, beta = normal(3, 2, seed=2), normal(3, 2, seed=3)  # (K, C)
+    gamma, beta = normal(4, 2, seed=2), normal(4, 2, seed=3)  # (K, C)
     done, value = (
         attempt("9.1", answer, x.clone(), gamma.clone(), beta.clone(), 1) if callable(answer) else (True, None)
     )
@@ -42,20 +42,22 @@ def check_batch_norm(answer: Callable[..., Any]) -> None:
         return None if value is None else value.flatten()
 
     def scaled(values: Tensor, step: int, rows: tuple[Tensor, Tensor] = (gamma, beta)) -> Tensor:
-        scale, shift = (row[min(step, 2)][:, None, None] for row in rows)
+        scale, shift = (row[min(step, 3)][:, None, None] for row in rows)
         return (values * scale + shift).flatten()
 
     def standardised(dims: tuple[int, ...] = (0, 2, 3), correction: int = 0) -> Tensor:
         return (x - x.mean(dims, keepdim=True)) / x.var(dims, correction=correction, keepdim=True).sqrt()
 
     own, mean, variance = standardised(), x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), correction=0, keepdim=True)
-    averaged = gamma.mean(0).expand(3, 2), beta.mean(0).expand(3, 2)  # (K, C) each
+    averaged = gamma.mean(0).expand(4, 2), beta.mean(0).expand(4, 2)  # (K, C) each
     cases = []
-    for step in (1, 0):
+    for step in (1, 0, 2):
         mistakes = {
             "Row 0 is used in every step: in step k take row k.": scaled(own, 0),
             "The rows are off by one: steps are counted from 0, so step k uses row k.": scaled(own, step + 1),
             "The rows are off by one: step k uses row k, not row k - 1.": scaled(own, step - 1),
+            "The rows are off by one: step k uses row k, and step 0 is the first; here step 1 has row 0 again.":
+                scaled(own, max(step - 1, 0)),
             "The rows are averaged; each step uses its own.": scaled(own, 0, averaged),
             "gamma and beta have changed places: gamma multiplies, beta is added.": scaled(own, step, (beta, gamma)),
             "x is normalised, but gamma and beta are missing.": own.flatten(),
@@ -78,13 +80,13 @@ def check_batch_norm(answer: Callable[..., Any]) -> None:
     if not judge("9.1", flat, cases, None):
         return
     beyond = []
-    for step in (2, 3, 7):
+    for step in (3, 4, 7):
         mistakes = {
-            "Beyond K the rows start again; the last row goes on instead.": scaled(own, step % 3),
-            "Beyond K row 0 is used; the last row goes on instead.": scaled(own, step if step < 3 else 0),
-            "Beyond K gamma and beta are left out; the last row goes on instead.": scaled(own, 2) if step < 3 else own.flatten(),
+            "Beyond K the rows start again; the last row goes on instead.": scaled(own, step % 4),
+            "Beyond K row 0 is used; the last row goes on instead.": scaled(own, step if step < 4 else 0),
+            "Beyond K gamma and beta are left out; the last row goes on instead.": scaled(own, 3) if step < 4 else own.flatten(),
         }  # fmt: skip
-        beyond.append(expect((x, gamma, beta, step), scaled(own, 2), mistakes))
+        beyond.append(expect((x, gamma, beta, step), scaled(own, 3), mistakes))
     try:
         answer(x.clone(), gamma.clone(), beta.clone(), 7)
     except IndexError:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mamlkit.checking._cases import expect, judge
 
-__all__ = ["check_cosine", "check_first_order_steps", "check_order", "check_time_saved"]
+__all__ = ["check_cosine", "check_first_order_steps", "check_order", "check_start_rate", "check_time_saved"]
 
 
 def check_cosine(answer: Callable[..., Any]) -> None:
@@ -155,3 +155,33 @@ def check_order(answer: Callable[..., Any]) -> None:
         for step in steps
     ]  # fmt: skip
     judge("10.4", answer, cases, "Epochs are whole numbers of outer steps, counted from 0.")
+
+
+def check_start_rate(answer: Callable[..., Any]) -> None:
+    """Exercise 10.5, the start of a cosine whose rates add up to those of a constant rate.
+
+    Args:
+        answer: ``start_rate(rate, steps, last)``, the constant rate, the number of outer steps of both, and the rate that the
+            cosine is heading for; it gives the cosine's first rate.
+    """
+    cases = []
+    for rate, steps, last in ((0.01, 10, 0.001), (0.3, 7, 0.02), (1.0, 4, 0.1)):
+        mistakes = {
+            "With this one the rates add up to slightly too much: t and T - t cancel, but step 0 has no partner.":
+                last + 2 * (rate - last),
+            "The floor is missing: the cosine is heading for last, not for 0.": 2 * steps * rate / (steps + 1),
+            "The floor is missing, and step 0 has no partner among the cosines.": 2 * rate,
+            "The floor is counted twice: first - last is the swing, so add last once.":
+                2 * last + 2 * steps * (rate - last) / (steps + 1),
+            "This is the swing, first - last; add last.": 2 * steps * (rate - last) / (steps + 1),
+            "The half of the swing is missing: 1 + cos is halved in the schedule.":
+                last + steps * (rate - last) / (steps + 1),
+            "This counts step T too: its rate, last, is never used.":
+                2 * steps * rate / (steps + 1) - last,
+            "The sum of the cosines is 1, not -1: step 0 has a cosine of 1, and no step has -1.":
+                last + 2 * steps * (rate - last) / (steps - 1),
+            "This starts at the constant rate: then the cosine's rates add up to about half.": rate,
+            "This is the sum of the rates; the first of them is wanted.": steps * rate,
+        }  # fmt: skip
+        cases.append(expect((rate, steps, last), last + 2 * steps * (rate - last) / (steps + 1), mistakes))
+    judge("10.5", answer, cases, "Twice the way from last to the constant rate, but for the step without a partner.")

@@ -13,11 +13,10 @@ from torch.nn import functional as F
 from mamlkit.algorithms import maml, maml_plus_plus
 from mamlkit.checking._cases import attempt_with_copies, expect, judge, normal
 from mamlkit.checking._report import attempt, correct, not_attempted, wrong
-from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.learners import Learner
-from mamlkit.models import conv4, mlp
+from mamlkit.models import conv4
 from mamlkit.step_sizes import FixedStepSize
-from mamlkit.tasks import TaskBatch, TaskStream
+from mamlkit.tasks import TaskBatch
 
 __all__ = ["check_difference", "check_outer_loop", "check_run_seconds", "check_spread_ratio", "check_switches"]
 
@@ -110,6 +109,8 @@ def check_difference(answer: Callable[..., Any]) -> None:
                 pair(mean, 1.96 * (values[0].std() + values[1].std()) / root),
             "The sign is wrong: a minus b.": pair(-mean, 1.96 * error),
             "This is the standard error; 1.96 of them make the half width.": pair(mean, error),
+            "This divides by the number of tasks under the root; the sample standard deviation divides by one less.":
+                pair(mean, 1.96 * difference.std(correction=0) / root),
             "The standard deviation is not divided by the root of the number of tasks.": pair(mean, 1.96 * difference.std()),
             "This is the standard deviation of the differences, not the half width of an interval of their mean.":
                 pair(mean, difference.std()),
@@ -157,6 +158,10 @@ def check_spread_ratio(answer: Callable[..., Any]) -> None:
                 a.std(0).mean() / b.std(0).mean(),
             "These are the losses before adaptation: the first row is the start.": a[0].std() / b[0].std(),
             "This is the ratio of the means; take the standard deviations.": a[-1].mean() / b[-1].mean(),
+            "These spreads are relative, each divided by its mean; the standard deviations themselves are asked for.":
+                last * b[-1].mean() / a[-1].mean(),
+            "These are the spreads of what is left of the start's loss; those of the final losses are asked for.":
+                (a[-1] / a[0]).std() / (b[-1] / b[0]).std(),
             "This is the difference; the ratio is asked for.": a[-1].std() - b[-1].std(),
             "This is the spread of a alone; divide by that of b.": a[-1].std(),
         }  # fmt: skip
@@ -195,6 +200,10 @@ def check_run_seconds(answer: Callable[..., Any]) -> None:
             "This is the multiple of a MAML run's time; seconds are asked for.": (on * early + (epochs - on) * late) / epochs,
             "The early and the late price are the wrong way round.": step * per_epoch * (on * late + (epochs - on) * early),
             "This is MAML's own time, without the multiples.": step * per_epoch * epochs,
+            "The price does not fall with the weights: each annealing epoch costs the whole early price.":
+                step * per_epoch * (on * (early + late) / 2 + (epochs - on) * late),
+            "Annealing takes half of its epochs here; every annealing epoch costs the early price, and the rest the late one.":
+                step * per_epoch * (on / 2 * early + (epochs - on) * late),
             "The price falls by steps: the two multiples must not be averaged without their epochs.":
                 step * per_epoch * epochs * (early + late) / 2,
             "These are minutes; seconds are asked for.": truth / 60,
@@ -248,13 +257,16 @@ def check_outer_loop(answer: Callable[..., Any]) -> None:
 
 
 _FLAWS: dict[str, dict[str, Any]] = {
-    "Both faults are still there: the learner's epoch stands still, and the optimiser does not know the step sizes.":
-        {"epoch": "never", "everything": False},
+    "Both faults are still there: the learner's epoch stands still, and the optimiser knows the network's weights alone.":
+        {"epoch": "never", "trained": ("model",)},
     "The learner's epoch stands still at 0: nothing is annealed.": {"epoch": "never"},
-    "The optimiser knows the network's weights alone; the step sizes are meta-parameters too.": {"everything": False},
+    "The optimiser knows the network's weights alone; the step sizes and the rows of batch norm are meta-parameters too.":
+        {"trained": ("model",)},
+    "The optimiser does not know the rows of batch norm: they are meta-parameters too.": {"trained": ("model", "step_sizes")},
+    "The optimiser does not know the step sizes: they are meta-parameters too.": {"trained": ("model", "batch_norm")},
     "The epoch is counted in outer steps; it is the outer step divided by the steps of an epoch.": {"epoch": "steps"},
-    "The epoch is counted in outer steps, and the optimiser does not know the step sizes.":
-        {"epoch": "steps", "everything": False},
+    "The epoch is counted in outer steps, and the optimiser knows the network's weights alone.":
+        {"epoch": "steps", "trained": ("model",)},
     "The epoch is set after the meta-gradient: the first step of each epoch still has the old one.": {"epoch": "late"},
     "The epoch is counted from 1; it starts at 0.": {"epoch": "from one"},
     "Gradients pile up: zero_grad is missing.": {"zero": False},
@@ -270,13 +282,13 @@ def _outer_loop(
     per_epoch: int,
     *,
     epoch: str = "right",
-    everything: bool = True,
+    trained: tuple[str, ...] = ("model", "step_sizes", "batch_norm"),
     zero: bool = True,
     schedule: str = "steps",
 ) -> Tensor:
     """Train as the exercise asks, or with a flaw, and give all meta-parameters."""
-    trained = learner.meta_parameters().values() if everything else learner.model.parameters()
-    optimiser = torch.optim.Adam(trained, lr=0.01)
+    known = [value for name, value in learner.named_parameters() if name.startswith(trained)]
+    optimiser = torch.optim.Adam(known, lr=0.01)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * per_epoch, 1e-5)
     for step, tasks in zip(range(epochs * per_epoch), stream, strict=False):
         of_step = {"right": step // per_epoch, "from one": step // per_epoch + 1, "steps": step, "never": 0}
@@ -291,15 +303,17 @@ def _outer_loop(
 
 
 def _plus_plus() -> Learner:
-    model = mlp((1, 8, 1), seed=3).double()
-    return maml_plus_plus(
-        model, loss=F.mse_loss, inner_steps=2, inner_lr=0.05, annealing_epochs=3, first_order_epochs=1
-    )
+    model = conv4(3, filters=2, downsample="stride", image_size=16, seed=3).double()
+    return maml_plus_plus(model, inner_steps=2, inner_lr=0.05, annealing_epochs=3, first_order_epochs=1)
 
 
 def _batches(count: int) -> list[TaskBatch]:
-    stream = TaskStream(Sinusoids(shots=5, queries=5), 4, seed=1)
-    return [TaskBatch(*(part.double() for part in stream.batch(number))) for number in range(count)]
+    """Two tasks each: three classes of noise, with one support and two query images."""
+    support, query = torch.arange(3).expand(2, 3), torch.arange(6).expand(2, 6) % 3  # (tasks, images)
+    return [
+        TaskBatch(normal(2, 3, 1, 16, 16, seed=number), support, normal(2, 6, 1, 16, 16, seed=100 + number), query)
+        for number in range(count)
+    ]
 
 
 def _vector(learner: Learner) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -17,7 +18,7 @@ from torch import Tensor
 from mamlkit.arguments import describe, expect_at_least, expect_kind, expect_switch
 from mamlkit.tasks import TaskBatch
 
-__all__ = ["ImageClasses", "ImageTasks", "turned"]
+__all__ = ["FewShot", "ImageClasses", "ImageTasks", "for_split"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,6 +241,15 @@ class ImageTasks:
         return x.float().div_(255).unflatten(0, (len(index), -1)), y.repeat(len(index), 1)
 
 
-def turned(rotations: bool, split: str) -> bool:
-    """Whether the classes of a split are turned: where that is asked for, and in training alone."""
-    return expect_switch("rotations", rotations) and split == "train"
+class FewShot(TypedDict):
+    """What a task is, as ``ImageTasks`` describes it: what every source of images takes besides its own arguments."""
+
+    ways: int
+    shots: int
+    queries: int
+    rotations: bool
+
+
+def for_split(split: str, few_shot: FewShot) -> FewShot:
+    """The same for one split: classes are turned where that is asked for, and in training alone."""
+    return {**few_shot, "rotations": expect_switch("rotations", few_shot["rotations"]) and split == "train"}

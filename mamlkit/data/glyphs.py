@@ -24,7 +24,7 @@ import torch
 
 from mamlkit.arguments import expect_at_least, expect_one_of
 from mamlkit.data.cache import cached
-from mamlkit.data.episodes import ImageClasses, ImageTasks, turned
+from mamlkit.data.episodes import FewShot, ImageClasses, ImageTasks, for_split
 
 __all__ = ["SCRIPTS", "glyphs"]
 
@@ -67,8 +67,8 @@ def glyphs(
     expect_one_of("split", split, tuple(SCRIPTS))
     classes = _all_glyphs(expect_at_least("seed", seed, 0))
     chosen = [number for number, script in enumerate(classes.groups) if script in SCRIPTS[split]]
-    rotations = turned(rotations, split)
-    return ImageTasks(classes.select(chosen), ways=ways, shots=shots, queries=queries, rotations=rotations)
+    few_shot: FewShot = {"ways": ways, "shots": shots, "queries": queries, "rotations": rotations}
+    return ImageTasks(classes.select(chosen), **for_split(split, few_shot))
 
 
 @lru_cache(maxsize=2)

@@ -26,7 +26,7 @@ from mamlkit.arguments import (
     expect_seed,
     expect_switch,
 )
-from mamlkit.data.episodes import ImageClasses, ImageTasks, turned
+from mamlkit.data.episodes import FewShot, ImageClasses, ImageTasks, for_split
 
 __all__ = ["image_arrays", "image_folder"]
 
@@ -102,9 +102,10 @@ def image_folder(
     names = _part(list(files), split, fractions, seed)
     # Small classes are refused before thousands of files are read: a tensor of one pixel stands for each image.
     blank = [torch.zeros(len(files[name]), 1, 1, 1, dtype=torch.uint8) for name in names]
-    _tasks(blank, names, split, False, ways, shots, queries, rotations)
+    few_shot: FewShot = {"ways": ways, "shots": shots, "queries": queries, "rotations": rotations}
+    _tasks(blank, names, split, False, few_shot)
     images = [torch.stack([_read(path, size, colour) for path in files[name]]) for name in names]
-    return _tasks(images, names, split, invert, ways, shots, queries, rotations)
+    return _tasks(images, names, split, invert, few_shot)
 
 
 def image_arrays(
@@ -157,7 +158,8 @@ def image_arrays(
     names = _part(list(number_of), split, fractions, seed)
     label = torch.from_numpy(numbers)
     parts = [pixels[label == number_of[name]] for name in names]
-    return _tasks(parts, names, split, invert, ways, shots, queries, rotations)
+    few_shot: FewShot = {"ways": ways, "shots": shots, "queries": queries, "rotations": rotations}
+    return _tasks(parts, names, split, invert, few_shot)
 
 
 def _part(names: list[str], split: str, fractions: Sequence[float], seed: int) -> list[str]:
@@ -184,24 +186,16 @@ def _part(names: list[str], split: str, fractions: Sequence[float], seed: int) -
     return chosen
 
 
-def _tasks(
-    images: list[Tensor],
-    names: list[str],
-    split: str,
-    invert: bool,
-    ways: int,
-    shots: int,
-    queries: int,
-    rotations: bool,
-) -> ImageTasks:
+def _tasks(images: list[Tensor], names: list[str], split: str, invert: bool, few_shot: FewShot) -> ImageTasks:
     classes = ImageClasses.of([255 - tensor for tensor in images] if invert else images, names)
-    rotations = turned(rotations, split)
-    if expect_at_least("ways", ways, 2) > len(names) * (4 if rotations else 1):
+    few_shot = for_split(split, few_shot)
+    ways = expect_at_least("ways", few_shot["ways"], 2)
+    if ways > len(names) * (4 if few_shot["rotations"] else 1):
         raise ValueError(
             f"expected ways to be at most the {len(names)} classes of split {split!r}, got ways={ways}; "
             "lower ways, or change fractions"
         )
-    return ImageTasks(classes, ways=ways, shots=shots, queries=queries, rotations=rotations)
+    return ImageTasks(classes, **few_shot)
 
 
 def _others(places: list[Path]) -> list[str]:

@@ -28,7 +28,7 @@ from PIL import Image
 
 from mamlkit.arguments import expect_kind, expect_one_of, expect_seed, expect_switch
 from mamlkit.data.cache import Cached, cache_folder, cached
-from mamlkit.data.episodes import ImageClasses, ImageTasks, turned
+from mamlkit.data.episodes import FewShot, ImageClasses, ImageTasks, for_split
 
 __all__ = ["omniglot"]
 
@@ -105,8 +105,8 @@ def omniglot(
         order = torch.randperm(len(alphabets), generator=generator).tolist()
         held_out = {alphabets[number] for number in order[:_VALIDATION_ALPHABETS]}
         chosen = [i for i, alphabet in enumerate(classes.groups) if (alphabet in held_out) == (split == "validation")]
-    rotations = turned(rotations, split)
-    return ImageTasks(classes.select(chosen), ways=ways, shots=shots, queries=queries, rotations=rotations)
+    few_shot: FewShot = {"ways": ways, "shots": shots, "queries": queries, "rotations": rotations}
+    return ImageTasks(classes.select(chosen), **for_split(split, few_shot))
 
 
 def _load(name: str, root: str | os.PathLike[str] | None, download: bool) -> ImageClasses:

@@ -25,9 +25,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mamlkit.functional import Parameters, Replay
+from mamlkit.functional import Parameters
 from mamlkit.inner_loop import InnerLoop, Order, inner_step
 from mamlkit.meta_gradient import Engine, MetaStep
+from mamlkit.randomness import Replay
 from mamlkit.task_groups import TaskGroup, one_by_one
 
 __all__ = ["Adjoint", "Recomputed"]
@@ -41,6 +42,7 @@ class Adjoint(Engine):
     """
 
     keep: ClassVar[bool]
+    turns = False  # the recursion knows no memory besides theta
 
     def __call__(self, step: MetaStep) -> tuple[Tensor, list[Tensor]]:
         """See ``Engine``."""

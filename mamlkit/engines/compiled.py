@@ -23,6 +23,7 @@ from mamlkit.meta_gradient import AllAtOnce, MetaStep
 from mamlkit.step_sizes import Rates
 from mamlkit.task_groups import TaskGroup, together
 from mamlkit.tasks import TaskBatch
+from mamlkit.trees import leaves
 
 __all__ = ["Compiled"]
 
@@ -39,6 +40,7 @@ class Compiled(AllAtOnce):
     """
 
     name = "compiled"
+    turns = False
 
     def __init__(self) -> None:
         self.compile_seconds = 0.0
@@ -53,7 +55,7 @@ class Compiled(AllAtOnce):
         theta = {name: value.detach() for name, value in parameters.items()}
         alphas = [{name: rate.detach() for name, rate in here.items()} for here in learned]
         with torch.no_grad():
-            arguments = (theta, alphas, tasks, weights.to(tasks.query_x.device, real_type(parameters)))
+            arguments = (theta, alphas, tasks, weights.to(tasks.device, real_type(parameters)))
             (for_theta, for_alphas), loss = self._program(inner, rates, arguments, weights)(*arguments)
         ends = [*parameters.values(), *(rate for here in learned for rate in here.values())]
         shares = [*for_theta.values(), *(share for here in for_alphas for share in here.values())]
@@ -63,7 +65,7 @@ class Compiled(AllAtOnce):
     def _program(self, inner: InnerLoop, rates: Sequence[Rates], arguments: Any, weights: Tensor) -> _Step:
         """The program for such arguments; made and compiled where it is new."""
         weighed = tuple(bool(weight) for weight in weights.tolist())
-        tensors = (*arguments[0].values(), *arguments[2])
+        tensors = (*arguments[0].values(), *leaves(arguments[2]))
         shapes = tuple((value.shape, value.dtype, value.device) for value in tensors)
         fixed = tuple(tuple(rate if isinstance(rate, float) else None for rate in here.values()) for here in rates)
         key = (inner.steps, inner.order, weighed, shapes, fixed, tuple(tuple(here) for here in rates))

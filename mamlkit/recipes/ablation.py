@@ -231,7 +231,7 @@ def meta_step_cost(chosen: Configuration, tasks: TaskBatch, rounds: int = 5) -> 
     plain = dataclasses.replace(chosen, learner=LearnerOptions(learner="maml", inner_lr=chosen.learner.inner_lr))
     tasks = tasks.to(chosen.device)
     shape = tuple(tasks.support_x.shape[2:])
-    reference, learner = plain.build_learner(shape), chosen.build_learner(shape)  # type: ignore[arg-type]
+    reference, learner = plain.build_learner(shape), chosen.build_learner(shape)
     cost = {}
     for moment, epoch in (("first_epoch", 0), ("last_epoch", chosen.training.epochs - 1)):
         learner.epoch = epoch

@@ -10,12 +10,7 @@ float64, and Adam at one constant rate. A file holds one version, with a leading
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import shlex
-import sys
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,8 +21,9 @@ from mamlkit.batch_norm import PerStepBatchNorm
 from mamlkit.data.glyphs import glyphs
 from mamlkit.learners import Learner
 from mamlkit.models import conv4
+from mamlkit.recipes.frame import InFloat64, command, parse, parser_for, run_all
 from mamlkit.recipes.shipping import save_weights
-from mamlkit.tasks import TaskStream
+from mamlkit.training import TrainingOptions, fit
 
 VERSIONS = ("adapted", "kept", "per-step")
 WAYS, SHOTS, QUERIES, FILTERS, INNER_STEPS, INNER_LR, META_BATCH, OUTER_LR = 5, 1, 3, 8, 3, 0.4, 4, 0.01
@@ -56,15 +52,17 @@ def train(version: str, seed: int, outer_steps: int) -> dict[str, Tensor]:
     """One run: what ``learner.load_state_dict`` takes, in float32."""
     torch.set_num_threads(1)  # the same sums in the same order on every machine with these versions
     learner = learner_with(version, seed)
-    optimiser = torch.optim.Adam(learner.parameters(), lr=OUTER_LR)
-    stream = TaskStream(glyphs(ways=WAYS, shots=SHOTS, queries=QUERIES), META_BATCH, seed=seed)
-    losses = []
-    for tasks in itertools.islice(stream, outer_steps):
-        optimiser.zero_grad()
-        images = {"support_x": tasks.support_x.double(), "query_x": tasks.query_x.double()}
-        losses.append(learner.meta_backward(tasks._replace(**images)).item())
-        optimiser.step()
-    print(f"{version:8}  seed {seed}  last meta-losses {sum(losses[-50:]) / len(losses[-50:]):.3f}", flush=True)
+    options = TrainingOptions(
+        epochs=1,
+        steps_per_epoch=outer_steps,
+        meta_batch=META_BATCH,
+        outer_lr=OUTER_LR,
+        cosine=False,
+        log_every=50,
+        seed=seed,
+    )
+    history = fit(learner, InFloat64(glyphs(ways=WAYS, shots=SHOTS, queries=QUERIES)), options=options)
+    print(f"{version:8}  seed {seed}  last meta-losses {history.rows[-1]['meta_loss']:.3f}", flush=True)
     return {
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in learner.state_dict().items()
     }
@@ -72,27 +70,19 @@ def train(version: str, seed: int, outer_steps: int) -> dict[str, Tensor]:
 
 def main() -> None:
     """Train everything, then write ``glyph-batch-norm-VERSION.safetensors`` and its record for each version."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the weights; it must exist")
+    parser = parser_for(__doc__, "weights")
     parser.add_argument("--seeds", type=int, default=8, help="how many; default: %(default)s")
     parser.add_argument("--outer-steps", type=int, default=500, help="default: %(default)s")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; default: %(default)s")
-    options = parser.parse_args()
-    if not options.out.is_dir():
-        parser.error(f"expected --out to be an existing folder, got {options.out}")
+    options = parse(parser)
     runs = list(itertools.product(VERSIONS, range(options.seeds)))
-    arguments = (*zip(*runs, strict=True), itertools.repeat(options.outer_steps))
     glyphs()  # loaded once, before processes share them
-    if options.processes == 1:
-        found = list(map(train, *arguments))
-    else:  # a run does not depend on which process makes it
-        with ProcessPoolExecutor(options.processes) as pool:
-            found = list(pool.map(train, *arguments))
+    found = run_all(train, runs, options.processes, options.outer_steps)
     for version in VERSIONS:
         of_seeds = [state for (name, _), state in zip(runs, found, strict=True) if name == version]
         weights = {name: torch.stack([state[name] for state in of_seeds]) for name in of_seeds[0]}  # (seeds, ...)
         record = {
-            "command": f"python -m mamlkit.recipes.batch_norm {shlex.join(sys.argv[1:])}",
+            "command": command("batch_norm"),
             "seeds": options.seeds,
             "version": version,
             "outer_steps": options.outer_steps,

@@ -8,12 +8,6 @@ images a class, 3,000 outer steps of Adam from 3e-3 down half a cosine to 1e-4.
 
 from __future__ import annotations
 
-import argparse
-import shlex
-import sys
-from itertools import islice
-from pathlib import Path
-
 import torch
 from torch import nn
 
@@ -21,8 +15,9 @@ from mamlkit._version import versions
 from mamlkit.algorithms import maml
 from mamlkit.data.glyphs import glyphs
 from mamlkit.models import conv4
+from mamlkit.recipes.frame import command, parse, parser_for
 from mamlkit.recipes.shipping import save_weights
-from mamlkit.tasks import TaskStream
+from mamlkit.training import TrainingOptions, fit
 
 NAME = "glyph-maml"
 WAYS, SHOTS, QUERIES, FILTERS = 5, 1, 5, 32
@@ -33,34 +28,29 @@ def train(outer_steps: int, seed: int) -> nn.Module:
     """The initialisation that one inner step of MAML adapts."""
     model = conv4(WAYS, filters=FILTERS, downsample="stride", seed=seed)
     learner = maml(model, inner_steps=INNER_STEPS, inner_lr=INNER_LR)
-    optimiser = torch.optim.Adam(learner.parameters(), lr=OUTER_LR)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, outer_steps, FINAL_OUTER_LR)
-    stream = TaskStream(glyphs("train", ways=WAYS, shots=SHOTS, queries=QUERIES), META_BATCH, seed=seed)
-    running = 0.0
-    for step, tasks in enumerate(islice(stream, outer_steps), start=1):
-        optimiser.zero_grad()
-        running += learner.meta_backward(tasks).item()
-        optimiser.step()
-        schedule.step()
-        if step % 100 == 0:
-            print(f"outer step {step:5d}  mean meta-loss of the last 100: {running / 100:.4f}", flush=True)
-            running = 0.0
+    options = TrainingOptions(
+        epochs=1,
+        steps_per_epoch=outer_steps,
+        meta_batch=META_BATCH,
+        outer_lr=OUTER_LR,
+        cosine=True,
+        final_outer_lr=FINAL_OUTER_LR,
+        seed=seed,
+    )
+    fit(learner, glyphs("train", ways=WAYS, shots=SHOTS, queries=QUERIES), options=options, progress=True)
     return model
 
 
 def main() -> None:
     """Train, then write ``glyph-maml.safetensors`` and ``glyph-maml.json``."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the weights; it must exist")
+    parser = parser_for(__doc__, "weights")
     parser.add_argument("--outer-steps", type=int, default=3000, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    options = parser.parse_args()
-    if not options.out.is_dir():
-        parser.error(f"expected --out to be an existing folder, got {options.out}")
+    options = parse(parser)
     torch.set_num_threads(1)  # the same sums in the same order on every machine with these versions
     model = train(options.outer_steps, options.seed)
     record = {
-        "command": f"python -m mamlkit.recipes.glyphs {shlex.join(sys.argv[1:])}",
+        "command": command("glyphs"),
         "seed": options.seed,
         "outer_steps": options.outer_steps,
         "ways": WAYS,

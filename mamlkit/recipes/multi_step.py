@@ -10,12 +10,7 @@ constant rate, full second order, float64.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import shlex
-import sys
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +22,7 @@ from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.evaluation import evaluate
 from mamlkit.learners import Learner
 from mamlkit.models import mlp
+from mamlkit.recipes.frame import InFloat64, command, outer_loop, parse, parser_for, run_all
 from mamlkit.recipes.shipping import save_record
 from mamlkit.tasks import TaskBatch, TaskStream
 
@@ -54,29 +50,20 @@ def learner_with(outer_loss: str, inner_lr: float, seed: int) -> Learner:
 def train(inner_lr: float, seed: int, outer_loss: str, steps_per_epoch: int) -> list[dict[str, Any]]:
     """One run; a row of results after a quarter, a half and all of its epochs."""
     torch.set_num_threads(1)  # the same sums in the same order on every machine with these versions
-    held_out = doubled(
-        Sinusoids(SHOTS, HELD_OUT_QUERIES).sample(HELD_OUT_TASKS, torch.Generator().manual_seed(HELD_OUT_SEED))
-    )
+    judge = InFloat64(Sinusoids(SHOTS, HELD_OUT_QUERIES))
+    held_out = judge.sample(HELD_OUT_TASKS, torch.Generator().manual_seed(HELD_OUT_SEED))
     learner, rows = learner_with(outer_loss, inner_lr, seed), []
     optimiser = torch.optim.Adam(learner.parameters(), lr=OUTER_LR)
     outer_steps = EPOCHS * steps_per_epoch
     stops = {round(share * outer_steps) for share in (0.25, 0.5, 1.0)}
-    stream = TaskStream(Sinusoids(SHOTS, SHOTS), META_BATCH, seed=seed)
-    for step, tasks in enumerate(itertools.islice(stream, outer_steps)):
-        learner.epoch = step // steps_per_epoch
-        optimiser.zero_grad()
-        learner.meta_backward(doubled(tasks))
-        optimiser.step()
-        if step + 1 in stops:
-            which = {"inner_lr": inner_lr, "seed": seed, "outer_loss": outer_loss, "outer_step": step + 1}
+    stream = TaskStream(InFloat64(Sinusoids(SHOTS, SHOTS)), META_BATCH, seed=seed)
+    for step, _ in outer_loop(learner.meta_backward, optimiser, stream, outer_steps):
+        if step in stops:
+            which = {"inner_lr": inner_lr, "seed": seed, "outer_loss": outer_loss, "outer_step": step}
             rows.append({**which, **measure(learner, held_out)})
+        learner.epoch = step // steps_per_epoch  # of the next outer step
     print(f"alpha {inner_lr}  seed {seed}  {outer_loss:11} {rows[-1]['loss'][-1]:.4f}", flush=True)
     return rows
-
-
-def doubled(tasks: TaskBatch) -> TaskBatch:
-    """The same tasks in float64."""
-    return TaskBatch(*(tensor.double() for tensor in tasks))
 
 
 def measure(learner: Learner, held_out: TaskBatch) -> dict[str, Any]:
@@ -89,23 +76,15 @@ def measure(learner: Learner, held_out: TaskBatch) -> dict[str, Any]:
 
 def main() -> None:
     """Run everything, then write ``multi-step.json``."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the record; it must exist")
+    parser = parser_for(__doc__, "record")
     parser.add_argument("--seeds", type=int, default=6, help="how many; default: %(default)s")
     parser.add_argument("--steps-per-epoch", type=int, default=20, help="default: %(default)s")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; default: %(default)s")
-    options = parser.parse_args()
-    if not options.out.is_dir():
-        parser.error(f"expected --out to be an existing folder, got {options.out}")
+    options = parse(parser)
     runs = list(itertools.product(INNER_RATES, range(options.seeds), OUTER_LOSSES))
-    arguments = (*zip(*runs, strict=True), itertools.repeat(options.steps_per_epoch))
-    if options.processes == 1:
-        results = list(map(train, *arguments))
-    else:  # a run does not depend on which process makes it
-        with ProcessPoolExecutor(options.processes) as pool:
-            results = list(pool.map(train, *arguments))
+    results = run_all(train, runs, options.processes, options.steps_per_epoch)
     record = {
-        "command": f"python -m mamlkit.recipes.multi_step {shlex.join(sys.argv[1:])}",
+        "command": command("multi_step"),
         "seeds": options.seeds,
         "epochs": EPOCHS,
         "steps_per_epoch": options.steps_per_epoch,

@@ -8,11 +8,7 @@ Pretrained: the same network, optimiser and data, trained on the points of all t
 
 from __future__ import annotations
 
-import argparse
-import shlex
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +18,7 @@ from mamlkit._version import versions
 from mamlkit.algorithms import maml
 from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.models import mlp
+from mamlkit.recipes.frame import command, outer_loop, parse, parser_for
 from mamlkit.recipes.shipping import save_weights
 from mamlkit.tasks import TaskBatch, TaskStream
 
@@ -32,7 +29,7 @@ def train_maml(outer_steps: int, seed: int) -> nn.Module:
     """The initialisation that one inner step of MAML adapts."""
     model = mlp(seed=seed)
     learner = maml(model, loss=F.mse_loss, inner_steps=INNER_STEPS, inner_lr=INNER_LR)
-    _outer_loop(model, learner.meta_backward, outer_steps, seed)
+    _train(model, learner.meta_backward, outer_steps, seed)
     return model
 
 
@@ -46,18 +43,16 @@ def train_pretrained(outer_steps: int, seed: int) -> nn.Module:
         loss.backward()
         return loss.detach()
 
-    _outer_loop(model, backward, outer_steps, seed)
+    _train(model, backward, outer_steps, seed)
     return model
 
 
-def _outer_loop(model: nn.Module, backward: Callable[[TaskBatch], Tensor], outer_steps: int, seed: int) -> None:
+def _train(model: nn.Module, backward: Callable[[TaskBatch], Tensor], outer_steps: int, seed: int) -> None:
     optimiser = torch.optim.Adam(model.parameters(), lr=OUTER_LR)
     stream = TaskStream(Sinusoids(shots=SHOTS, queries=SHOTS), META_BATCH, seed=seed)
     running = 0.0
-    for step, tasks in zip(range(1, outer_steps + 1), stream, strict=False):
-        optimiser.zero_grad()
-        running += backward(tasks).item()
-        optimiser.step()
+    for step, loss in outer_loop(backward, optimiser, stream, outer_steps):
+        running += loss
         if step % 1000 == 0:
             print(f"outer step {step:6d}  mean meta-loss of the last 1000: {running / 1000:.4f}", flush=True)
             running = 0.0
@@ -68,20 +63,17 @@ RECIPES = {"sinusoid-maml": train_maml, "sinusoid-pretrained": train_pretrained}
 
 def main() -> None:
     """Train, then write ``NAME.safetensors`` and ``NAME.json`` for each model."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the weights; it must exist")
+    parser = parser_for(__doc__, "weights")
     parser.add_argument("--only", choices=sorted(RECIPES), help="train this model alone")
     parser.add_argument("--outer-steps", type=int, default=70_000, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    options = parser.parse_args()
-    if not options.out.is_dir():
-        parser.error(f"expected --out to be an existing folder, got {options.out}")
+    options = parse(parser)
     torch.set_num_threads(1)  # the same sums in the same order on every machine with these versions
     for name in [options.only] if options.only else sorted(RECIPES):
         print(name, flush=True)
         model = RECIPES[name](options.outer_steps, options.seed)
         record = {
-            "command": f"python -m mamlkit.recipes.sinusoids {shlex.join(sys.argv[1:])}",
+            "command": command("sinusoids"),
             "seed": options.seed,
             "outer_steps": options.outer_steps,
             "meta_batch": META_BATCH,

@@ -10,12 +10,7 @@ second order, batch norm without rows for each step, and Adam at one constant ra
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import shlex
-import sys
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +22,7 @@ from mamlkit.data.glyphs import glyphs
 from mamlkit.evaluation import evaluate
 from mamlkit.learners import Learner
 from mamlkit.models import conv4
+from mamlkit.recipes.frame import command, outer_loop, parse, parser_for, run_all
 from mamlkit.recipes.shipping import save_record
 from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes
 from mamlkit.tasks import TaskBatch, TaskStream
@@ -55,10 +51,7 @@ def train(seed: int, rate: float | None, outer_steps: int, held_out_tasks: int) 
     optimiser = torch.optim.Adam(learner.meta_parameters().values(), lr=OUTER_LR)
     course: list[dict[str, Any]] = []
     stream = TaskStream(glyphs(ways=WAYS, shots=SHOTS, queries=QUERIES), META_BATCH, seed=seed)
-    for step, tasks in enumerate(itertools.islice(stream, outer_steps), start=1):
-        optimiser.zero_grad()
-        learner.meta_backward(tasks)
-        optimiser.step()
+    for step, _ in outer_loop(learner.meta_backward, optimiser, stream, outer_steps):
         if isinstance(learner.step_sizes, LearnedStepSizes) and step * ROWS % outer_steps < ROWS:
             course.append({"outer_step": step, "alpha": _rounded(learner.step_sizes.alpha)})
     held_out = glyphs("test", ways=WAYS, shots=SHOTS, queries=QUERIES).sample(
@@ -98,25 +91,17 @@ def _rounded(alpha: dict[str, Tensor]) -> dict[str, list[float]]:
 
 def main() -> None:
     """Run everything, then write ``step-sizes.json``."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the record; it must exist")
+    parser = parser_for(__doc__, "record")
     parser.add_argument("--seeds", type=int, default=3, help="how many; default: %(default)s")
     parser.add_argument("--outer-steps", type=int, default=200, help="default: %(default)s")
     parser.add_argument("--held-out-tasks", type=int, default=HELD_OUT_TASKS, help="default: %(default)s")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; default: %(default)s")
-    options = parser.parse_args()
-    if not options.out.is_dir():
-        parser.error(f"expected --out to be an existing folder, got {options.out}")
+    options = parse(parser)
     runs = list(itertools.product(range(options.seeds), (None, *FIXED_RATES)))
-    constants = (itertools.repeat(options.outer_steps), itertools.repeat(options.held_out_tasks))
     glyphs()  # loaded once, before processes share them
-    if options.processes == 1:
-        rows = list(map(train, *zip(*runs, strict=True), *constants))
-    else:  # a run does not depend on which process makes it
-        with ProcessPoolExecutor(options.processes) as pool:
-            rows = list(pool.map(train, *zip(*runs, strict=True), *constants))
+    rows = run_all(train, runs, options.processes, options.outer_steps, options.held_out_tasks)
     record = {
-        "command": f"python -m mamlkit.recipes.step_sizes {shlex.join(sys.argv[1:])}",
+        "command": command("step_sizes"),
         "seeds": options.seeds,
         "outer_steps": options.outer_steps,
         "meta_batch": META_BATCH,

@@ -52,11 +52,9 @@ function render({ model, el }) {
     },
   }, "start again");
 
-  const sample = ({ colour, dash }) =>
-    svg("svg", { width: 36, height: 14, "aria-hidden": "true" }, svg("line", { x1: 1, y1: 7, x2: 35, y2: 7, stroke: colour, "stroke-width": 3, "stroke-dasharray": dash }));
-  const legend = html("div", { class: "mk-legend" },
-    ...Object.values(TASKS).map((task) => html("span", {}, sample(task), ` task ${task.letter}`)),
-    html("span", {}, svg("svg", { width: 18, height: 14, "aria-hidden": "true" }, svg("rect", { x: 3, y: 1, width: 12, height: 12, fill: "var(--mk-faint)" })), " weight of the step"));
+  const legend = legendOf(
+    ...Object.values(TASKS).map(({ colour, dash, letter }) => [lineSample(colour, { width: 3, dash }), ` task ${letter}`]),
+    [sample(18, svg("rect", { x: 3, y: 1, width: 12, height: 12, fill: "var(--mk-faint)" })), " weight of the step"]);
   const verdict = html("p", { class: "mk-verdict", style: "font-size: 17px; font-weight: 600; margin: 6px 0" });
   const flip = html("p", { class: "mk-flip" });
   const body = html("tbody");
@@ -72,7 +70,6 @@ function render({ model, el }) {
     html("p", { class: "mk-note" }, "Both trajectories are invented. Smaller is better. Below the losses stands the weight of each step in this epoch; the lower picture has the weighted losses in all epochs."),
     status.node,
   );
-  el.append(root);
 
   // Geometry: real pixels, laid out anew for each width.
   const box = { left: 30, top: 8, width: 0 };
@@ -84,36 +81,19 @@ function render({ model, el }) {
 
   // One handle for each loss: role slider, drag, arrow keys.
   const points = Object.entries(TASKS).flatMap(([trait, task]) => [0, 1, 2, 3, 4].map((k) => {
-    const node = svg("g",
-      { class: "mk-handle", role: "slider", tabindex: 0, "aria-label": `Task ${task.letter}, query loss after step ${k + 1}`, "aria-describedby": helpId,
-        "aria-valuemin": 0, "aria-valuemax": maxLoss, "aria-orientation": "vertical" },
-      svg("circle", { class: "mk-target", r: 16 }), svg("circle", { class: "mk-ring", r: 14 }),
-      svg("circle", { r: 9, style: `fill: ${task.colour}; stroke: var(--mk-paper); stroke-width: 1.5` }),
-      svg("text", { y: 4.5, class: "mk-letter" }, task.letter));
-    const moveTo = (loss) => {
+    const moveTo = ([loss]) => {
       const value = Math.min(maxLoss, Math.max(0, Math.round(100 * loss) / 100));
       model.set(trait, model.get(trait).map((old, i) => (i === k ? value : old)));
       save();
     };
-    let grip = 0; // where the disc was taken, so that it does not jump
-    node.addEventListener("pointerdown", (event) => {
-      grip = lossOf(event) - model.get(trait)[k];
-      node.setPointerCapture(event.pointerId);
-      node.focus({ preventScroll: true });
-      event.preventDefault();
-    });
-    node.addEventListener("pointermove", (event) => {
-      if (node.hasPointerCapture(event.pointerId)) moveTo(lossOf(event) - grip);
-    });
-    node.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
-    node.addEventListener("keydown", (event) => {
-      const step = event.shiftKey ? 0.5 : 0.1;
-      const move = { ArrowUp: step, ArrowRight: step, ArrowDown: -step, ArrowLeft: -step }[event.key];
-      if (event.key === "Home") moveTo(first[trait][k]);
-      else if (move) moveTo(model.get(trait)[k] + move);
-      else return;
-      event.preventDefault();
-    });
+    const node = dragHandle(
+      { "aria-label": `Task ${task.letter}, query loss after step ${k + 1}`, "aria-describedby": helpId,
+        "aria-valuemin": 0, "aria-valuemax": maxLoss, "aria-orientation": "vertical" },
+      { at: (event) => [lossOf(event)], get: () => [model.get(trait)[k]], set: moveTo, home: [first[trait][k]],
+        moves: (event) => upAndDown(event.shiftKey ? 0.5 : 0.1) },
+      svg("circle", { class: "mk-target", r: 16 }), svg("circle", { class: "mk-ring", r: 14 }),
+      svg("circle", { r: 9, style: `fill: ${task.colour}; stroke: var(--mk-paper); stroke-width: 1.5` }),
+      svg("text", { y: 4.5, class: "mk-letter" }, task.letter));
     return { trait, task, k, node };
   }));
   handles.append(...points.map((point) => point.node));
@@ -211,21 +191,12 @@ function render({ model, el }) {
       ...weights.map((weight, i) => tableRow(String(i + 1), [format(weight, 3, false), ...Object.values(tasks).map((losses) => format(losses[i], 2))])),
       tableRow("weighted", ["", ...weighted.map((loss) => format(loss, 3, false))], { class: "mk-now" }),
     );
-    // Full precision for whoever checks the figure against Python.
     const exact = { epoch, epochs, K, a: tasks.task_a, b: tasks.task_b, weights, weighted, byEpoch: byEpoch.flat(), change: change ?? -1 };
-    for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
+    publish(readout, exact);
     status.say(`Epoch ${epoch} of ${epochs}, ${K} step${K > 1 ? "s" : ""}. The last step weighs ${format(weights[K - 1], 2)}. Weighted losses: ${numbers}. ${orderOf(weighted, "is preferred")}.`);
   }
 
-  const redraw = oncePerFrame(draw);
-  const unwatch = watch(model, ["epoch", "epochs", "inner_steps", "task_a", "task_b"], redraw);
-  const observer = new ResizeObserver(layout);
-  observer.observe(root);
-  layout();
-  return () => {
-    observer.disconnect();
-    unwatch();
-  };
+  return mount({ model, el }, root, ["epoch", "epochs", "inner_steps", "task_a", "task_b"], oncePerFrame(draw), layout);
 }
 
 export default { render };

@@ -127,6 +127,65 @@ function watch(model, traits, redraw) {
   return () => names.forEach((name) => model.off(name, redraw));
 }
 
+// Put a figure on its page. It is drawn anew when one of the traits changes, and laid out anew when the node `sized` has
+// another width; the answer closes it. A figure that needs no width has no layout.
+function mount({ model, el }, root, traits, redraw, layout = null, sized = root) {
+  el.append(root);
+  const unwatch = watch(model, traits, redraw);
+  if (layout === null) {
+    redraw();
+    return unwatch;
+  }
+  const observer = new ResizeObserver(layout);
+  observer.observe(sized);
+  layout();
+  return () => {
+    observer.disconnect();
+    unwatch();
+  };
+}
+
+// A handle that is dragged, or moved with the keys of `moves(event)`; Home puts it back. Places are lists of numbers: `at(event)`
+// is under the pointer, `get()` is the handle's, `set(place)` moves it.
+function dragHandle(attributes, { at, get, set, moves, home }, ...children) {
+  const node = svg("g", { class: "mk-handle", role: "slider", tabindex: 0, ...attributes }, ...children);
+  const plus = (place, by) => place.map((value, i) => value + by[i]);
+  let grip = []; // from the pointer to the handle that it took, so that it does not jump
+  node.addEventListener("pointerdown", (event) => {
+    const taken = at(event);
+    grip = get().map((value, i) => value - taken[i]);
+    node.setPointerCapture(event.pointerId);
+    node.focus({ preventScroll: true });
+    event.preventDefault();
+  });
+  node.addEventListener("pointermove", (event) => {
+    if (node.hasPointerCapture(event.pointerId)) set(plus(at(event), grip));
+  });
+  node.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
+  node.addEventListener("keydown", (event) => {
+    const by = moves(event)[event.key];
+    if (event.key === "Home") set(home);
+    else if (by) set(plus(get(), by));
+    else return;
+    event.preventDefault();
+  });
+  return node;
+}
+
+// Keys of a handle that goes up and down only.
+const upAndDown = (step) => ({ ArrowUp: [step], ArrowRight: [step], ArrowDown: [-step], ArrowLeft: [-step] });
+
+// A legend, an entry for each list of nodes and texts; a sample of what is drawn, and one of a line.
+const legendOf = (...entries) => html("div", { class: "mk-legend" }, ...entries.map((parts) => html("span", {}, ...parts)));
+const sample = (width, ...shapes) => svg("svg", { width, height: 14, "aria-hidden": "true" }, ...shapes);
+const lineSample = (colour, { width, dash }, long = 36) =>
+  sample(long, svg("line", { x1: 1, y1: 7, x2: long - 1, y2: 7, stroke: colour, "stroke-width": width, "stroke-dasharray": dash }));
+
+// Leave numbers in full precision for whoever checks the figure against Python.
+function publish(readout, exact) {
+  for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
+}
+
 // A tick label at a place in pixels, moved by an offset.
 function tickLabel([x, y], [dx, dy], value, anchor) {
   return svg("text", { x: x + dx, y: y + dy, "text-anchor": anchor, class: "mk-tick" }, String(value).replace("-", "−"));
@@ -167,7 +226,7 @@ function methodArrow(method, [x0, y0], [x1, y1]) {
 }
 
 // The same arrow for a legend; the method's letter in its colour, for the drawing (at a pixel) and for a table.
-const methodSample = (method) => svg("svg", { width: 40, height: 14, "aria-hidden": "true" }, methodArrow(method, [1, 7], [39, 7]));
+const methodSample = (method) => sample(40, methodArrow(method, [1, 7], [39, 7]));
 const methodLetter = (method, x, y) =>
   svg("text", { x, y: y + 5, "text-anchor": "middle", class: "mk-halo", style: `fill: var(--mk-${method}); font-size: 14px` }, METHODS[method].letter);
 const methodName = (method) => html("span", {}, html("b", { style: `color: var(--mk-${method})` }, METHODS[method].letter), ` ${METHODS[method].name}`);

@@ -43,8 +43,7 @@ function render({ model, el }) {
   // A label that holds an output names the output: the inputs need names of their own.
   const names = ["curvature h1", "curvature h2", "step size alpha", "inner steps K"];
   sliders.forEach(({ node }, i) => node.querySelector("input").setAttribute("aria-label", names[i]));
-  const legend = html("div", { class: "mk-legend" }, ...ARROWS.map((name) =>
-    html("span", {}, methodSample(name), html("b", {}, METHODS[name].letter), ` ${METHODS[name].name}`)));
+  const legend = legendOf(...ARROWS.map((name) => [methodSample(name), html("b", {}, METHODS[name].letter), ` ${METHODS[name].name}`]));
   const axisRows = html("tbody");
   const arrowRows = html("tbody");
   const verdict = html("p", { style: "font-size: 17px; font-weight: 600; margin: 6px 0" });
@@ -64,7 +63,6 @@ function render({ model, el }) {
       "Both arrows start at θ. They show directions; their lengths are compressed, the numbers are in the table."),
     status.node,
   );
-  el.append(root);
 
   function layout() {
     if (!plane.fit(plot, root)) return;
@@ -134,22 +132,13 @@ function render({ model, el }) {
     axisRows.replaceChildren(...h.map((value, j) => tableRow(`axis ${j + 1}`, [format(alpha * value, 2), format(factors[j])])));
     arrowRows.replaceChildren(...drawn.length ? ARROWS.map((name) => tableRow(
       methodName(name), [`(${arrows[name].map((v) => format(v, 3, false)).join(", ")})`, format(Math.hypot(...arrows[name]))])) : []);
-    // Full precision for whoever checks the figure against Python.
     const exact = { h, alpha, innerSteps, factors, ...arrows, angle, steps: steps.flat() };
-    for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
+    publish(readout, exact);
     status.say(`Curvatures ${format(h1, 1)} and ${format(h2, 1)}, step size ${format(alpha, 2)}, ${innerSteps} inner step${innerSteps > 1 ? "s" : ""}. ` +
       `Factors ${factors.map((f) => format(f, 2)).join(" and ")}. Angle between MAML and FOMAML: ${degrees}.`);
   }
 
-  const redraw = oncePerFrame(draw);
-  const unwatch = watch(model, ["h1", "h2", "alpha", "inner_steps"], redraw);
-  const observer = new ResizeObserver(layout);
-  observer.observe(root);
-  layout();
-  return () => {
-    observer.disconnect();
-    unwatch();
-  };
+  return mount({ model, el }, root, ["h1", "h2", "alpha", "inner_steps"], oncePerFrame(draw), layout);
 }
 
 export default { render };

@@ -84,7 +84,7 @@ function render({ model, el }) {
   const totals = html("tfoot");
   const table = html("table", {},
     html("caption", {}, "Answers, and the network's probabilities before and after adaptation"),
-    html("thead", {}, html("tr", {}, ...["image", "class", ...Object.values(PLAYERS)].map((name) => html("th", { scope: "col" }, name)))),
+    tableHead("image", "class", ...Object.values(PLAYERS)),
     rows, totals);
   const readout = html("div", { class: "mk-readout" }, verdict, table);
   const score = html("p", { class: "mk-score" });
@@ -103,7 +103,6 @@ function render({ model, el }) {
     html("p", { class: "mk-note" }, "✓ right, ✗ wrong. The bars are probabilities, with a dot under the true class. Before adaptation the network has not seen the support set."),
     ...(names.length ? [inWords] : []),
     status.node);
-  el.append(root);
 
   function go(by) {
     set("episode", Math.min(episodes - 1, Math.max(0, model.get("episode") + by)));
@@ -194,14 +193,11 @@ function render({ model, el }) {
     }));
     totals.replaceChildren(html("tr", {}, html("th", { scope: "row" }, "score"), html("td", {}),
       ...Object.keys(PLAYERS).map((who) => html("td", {}, `${counted[who]} of ${questions}`))));
-    // Full precision for whoever checks the figure against Python.
     const exact = { episode, right: queryY[episode], ...answers, pBefore: before[episode].flat(), pAfter: after[episode].flat() };
-    for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
+    publish(readout, exact);
   }
 
-  const unwatch = watch(model, ["episode", "choices", "revealed"], draw);
-  draw();
-  return unwatch;
+  return mount({ model, el }, root, ["episode", "choices", "revealed"], draw);
 }
 
 export default { render };

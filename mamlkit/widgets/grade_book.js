@@ -44,12 +44,11 @@ function render({ model, el }) {
   const epoch = slider(model, "epoch", "epoch of MAML++", { min: 0, max: epochs, step: 1, save });
   epoch.node.querySelector("input").setAttribute("aria-label", "epoch of MAML++");
   const reset = html("button", { type: "button", onclick: () => { model.set("rows", start); save(); } }, "start again");
-  const swatch = (name) => svg("svg", { width: 16, height: 14, "aria-hidden": "true" }, weightBar(name, 3, 1, 10, 12));
-  const legend = html("div", { class: "mk-legend" },
-    ...ROWS.map(({ colour, dash, shape }, row) => html("span", {},
-      svg("svg", { width: 40, height: 14, "aria-hidden": "true" }, svg("line", { x1: 1, y1: 7, x2: 39, y2: 7, stroke: colour, "stroke-width": 2.5, "stroke-dasharray": dash })),
-      html("span", { style: `color: ${colour}`, "aria-hidden": "true" }, shape), ` ${names[row]}`)),
-    html("span", {}, swatch("maml"), " weight in MAML"), html("span", {}, swatch("mamlpp"), " weight in MAML++"));
+  const swatch = (name) => sample(16, weightBar(name, 3, 1, 10, 12));
+  const legend = legendOf(
+    ...ROWS.map(({ colour, dash, shape }, row) => [
+      lineSample(colour, { width: 2.5, dash }, 40), html("span", { style: `color: ${colour}`, "aria-hidden": "true" }, shape), ` ${names[row]}`]),
+    [swatch("maml"), " weight in MAML"], [swatch("mamlpp"), " weight in MAML++"]);
   const verdicts = ["MAML", "MAML++"].map(() => html("p", { style: "font-size: 16px; font-weight: 600; margin: 2px 0" }));
   const body = html("tbody");
   const head = tableHead(words.step, ...names, "MAML weighs", "MAML++ weighs");
@@ -65,7 +64,6 @@ function render({ model, el }) {
       `MAML sees the last ${words.step} only. MAML++ weighs all of them: equally in epoch 0, and from epoch ${epochs} on the last only.`),
     status.node,
   );
-  el.append(root);
 
   // Geometry: real pixels, laid out anew for each width. The two columns of what is seen are a little wider than a step.
   const WIDER = 1.3;
@@ -119,36 +117,21 @@ function render({ model, el }) {
   }
 
   function makeHandle(look, row, step) {
-    const handle = svg(
-      "g",
+    return dragHandle(
       {
-        class: "mk-handle", role: "slider", tabindex: 0, "aria-orientation": "vertical", "aria-label": `${names[row]}, ${words.step} ${step + 1}`,
+        "aria-orientation": "vertical", "aria-label": `${names[row]}, ${words.step} ${step + 1}`,
         "aria-describedby": helpId, "aria-valuemin": 0, "aria-valuemax": top,
+      },
+      {
+        at: (event) => [top * (1 - (event.clientY - plot.getBoundingClientRect().top - box.top) / box.height)],
+        get: () => [clamp(model.get("rows")[row][step])],
+        set: ([value]) => setValue(row, step, value),
+        home: [start[row][step]],
+        moves: (event) => ({ ...upAndDown((event.shiftKey ? 10 : 1) * unit), PageUp: [10 * unit], PageDown: [-10 * unit] }),
       },
       svg("circle", { class: "mk-target", r: 13 }), svg("circle", { class: "mk-ring", r: 13 }), mark(row, 0, 0, 8),
       svg("text", { y: 4, "text-anchor": "middle", style: "font-size: 11px; font-weight: 700" }, row + 1),
     );
-    const value = (event) => top * (1 - (event.clientY - plot.getBoundingClientRect().top - box.top) / box.height);
-    let grip = 0; // where the handle was taken, so that it does not jump
-    handle.addEventListener("pointerdown", (event) => {
-      grip = value(event) - model.get("rows")[row][step];
-      handle.setPointerCapture(event.pointerId);
-      handle.focus({ preventScroll: true });
-      event.preventDefault();
-    });
-    handle.addEventListener("pointermove", (event) => {
-      if (handle.hasPointerCapture(event.pointerId)) setValue(row, step, value(event) - grip);
-    });
-    handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
-    handle.addEventListener("keydown", (event) => {
-      const far = (event.shiftKey ? 10 : 1) * unit;
-      const moves = { ArrowUp: far, ArrowRight: far, ArrowDown: -far, ArrowLeft: -far, PageUp: 10 * unit, PageDown: -10 * unit };
-      if (event.key === "Home") setValue(row, step, start[row][step]);
-      else if (event.key in moves) setValue(row, step, clamp(model.get("rows")[row][step]) + moves[event.key]);
-      else return;
-      event.preventDefault();
-    });
-    return handle;
   }
 
   function verdict(method, seen) {
@@ -185,21 +168,12 @@ function render({ model, el }) {
       tableRow("MAML sees", [...seen[0].map(show), "", ""], { class: "mk-now" }),
       tableRow("MAML++ sees", [...seen[1].map(show), "", ""], { class: "mk-now" }),
     );
-    // Full precision for whoever checks the figure against Python.
     const exact = { rows: rows.flat(), epoch: now, weights: weights[1], maml: seen[0], mamlpp: seen[1] };
-    for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
+    publish(readout, exact);
     status.say(`Epoch ${now}. ${verdicts.map((node) => node.textContent).join(" ")}`);
   }
 
-  const redraw = oncePerFrame(draw);
-  const unwatch = watch(model, ["rows", "epoch"], redraw);
-  const observer = new ResizeObserver(layout);
-  observer.observe(plotBox);
-  layout();
-  return () => {
-    observer.disconnect();
-    unwatch();
-  };
+  return mount({ model, el }, root, ["rows", "epoch"], oncePerFrame(draw), layout, plotBox);
 }
 
 export default { render };

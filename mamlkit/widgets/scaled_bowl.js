@@ -88,7 +88,6 @@ function render({ model, el }) {
       "dL/dα is the derivative of the last loss by a step size: where it is negative, a bigger step would end lower."),
     status.node,
   );
-  el.append(root);
 
   function layout() {
     if (!plane.fit(plot, root)) return;
@@ -159,21 +158,12 @@ function render({ model, el }) {
       ...(same ? [tableRow("both", ["", format(alphas[0], 3, false), "", format(total, 3, false)], { class: "mk-now" })] : []),
     );
     lossRows.replaceChildren(...losses.map((value, k) => tableRow(k ? String(k) : "0 (start)", [format(value, 3, false)])));
-    // Full precision for whoever checks the figure against Python.
     const exact = { alpha: same ? alphas[0] : alphas, innerSteps, steps: steps.flat(), losses, slopes: same ? total : slopes };
-    for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
+    publish(readout, exact);
     status.say(`${innerSteps} inner step${innerSteps > 1 ? "s" : ""}, loss ${format(losses[0], 2, false)} before and ${format(losses.at(-1), 3, false)} after. ${words.join(" ")}`);
   }
 
-  const redraw = oncePerFrame(draw);
-  const unwatch = watch(model, ["alpha", "alpha1", "alpha2", "same", "inner_steps"], redraw);
-  const observer = new ResizeObserver(layout);
-  observer.observe(root);
-  layout();
-  return () => {
-    observer.disconnect();
-    unwatch();
-  };
+  return mount({ model, el }, root, ["alpha", "alpha1", "alpha2", "same", "inner_steps"], oncePerFrame(draw), layout);
 }
 
 export default { render };

@@ -108,18 +108,16 @@ function render({ model, el }) {
     },
   }, "new points");
 
-  const sample = ({ width, dash }, colour) =>
-    svg("svg", { width: 36, height: 14, "aria-hidden": "true" }, svg("line", { x1: 1, y1: 7, x2: 35, y2: 7, stroke: colour, "stroke-width": width, "stroke-dasharray": dash }));
-  const point = svg("svg", { width: 14, height: 14, "aria-hidden": "true" }, svg("circle", { cx: 7, cy: 7, r: 5, fill: "var(--mk-support)", stroke: "var(--mk-paper)" }));
-  const legend = html("div", { class: "mk-legend" },
-    ...Object.entries(STARTS).map(([name, style]) => html("span", {}, sample(style, `var(--mk-${name})`), ` ${style.name}`)),
-    html("span", {}, sample({ width: 1.5, dash: null }, "var(--mk-ink)"), " the sinusoid"),
-    html("span", {}, point, " support points"));
+  const point = sample(14, svg("circle", { cx: 7, cy: 7, r: 5, fill: "var(--mk-support)", stroke: "var(--mk-paper)" }));
+  const legend = legendOf(
+    ...Object.entries(STARTS).map(([name, style]) => [lineSample(`var(--mk-${name})`, style), ` ${style.name}`]),
+    [lineSample("var(--mk-ink)", { width: 1.5, dash: null }), " the sinusoid"],
+    [point, " support points"]);
 
   const body = html("tbody");
   const table = html("table", {},
     html("caption", {}, "Mean squared error"),
-    html("thead", {}, html("tr", {}, ...["steps", ...Object.values(STARTS).map((s) => s.name)].map((name) => html("th", { scope: "col" }, name)))),
+    tableHead("steps", ...Object.values(STARTS).map((s) => s.name)),
     body);
   const readout = html("div", { class: "mk-readout" }, table);
   const status = liveRegion();
@@ -130,7 +128,6 @@ function render({ model, el }) {
     html("div", { class: "mk-beside" }, plotBox, readout),
     html("p", { class: "mk-note" }, `Each start takes the same steps of gradient descent, of size ${ALPHA}, on the support points. The error is the mean over the whole line from −5 to 5.`),
     status.node);
-  el.append(root);
 
   const box = { left: 24, top: 6, width: 0, height: 0 };
   const px = (x, y) => [
@@ -195,23 +192,14 @@ function render({ model, el }) {
     body.replaceChildren(...task.maml.mse.map((_, k) => html("tr", k === steps ? { class: "mk-now" } : {},
       html("th", { scope: "row" }, k === steps ? `${k} (drawn)` : String(k)),
       ...Object.keys(STARTS).map((name) => html("td", {}, format(task[name].mse[k], 2))))));
-    // Full precision for whoever checks the figure against Python.
     const exact = { amplitude: task.amplitude, phase: task.phase, points: task.xs, steps };
     for (const name of Object.keys(STARTS)) exact[name] = task[name].mse;
-    for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
+    publish(readout, exact);
     status.say(`Amplitude ${format(task.amplitude, 1)}, phase ${format(task.phase, 2)}, ${task.xs.length} support points, ${steps} inner steps. Mean squared error: ` +
       `${Object.entries(STARTS).map(([name, style]) => `${style.name} ${format(task[name].mse[steps], 2)}`).join(", ")}.`);
   }
 
-  const redraw = oncePerFrame(draw);
-  const unwatch = watch(model, ["amplitude", "phase", "shots", "inner_steps", "points"], redraw);
-  const observer = new ResizeObserver(layout);
-  observer.observe(plotBox);
-  layout();
-  return () => {
-    observer.disconnect();
-    unwatch();
-  };
+  return mount({ model, el }, root, ["amplitude", "phase", "shots", "inner_steps", "points"], oncePerFrame(draw), layout, plotBox);
 }
 
 export default { render };

@@ -71,38 +71,47 @@ function solve(tasks, theta, alpha, innerSteps) {
 
 const length = ([x, y]) => Math.hypot(x, y);
 
-// ---- The figure ------------------------------------------------------------------------------------------------
+// ---- Pieces of the figure --------------------------------------------------------------------------------------
 
-function render({ model, el }) {
-  const tasks = model.get("tasks");
+const COLOURS = ["var(--mk-task-a)", "var(--mk-task-b)"];
+const DASHES = [null, "5 2.5"];
+
+// The handle theta: dragged, moved by the arrow keys, or sent to where the plot is clicked.
+function thetaHandle({ model, save, plot, box, helpId }) {
   const start = model.get("theta");
-  const colours = ["var(--mk-task-a)", "var(--mk-task-b)"];
-  const dashes = [null, "5 2.5"];
-  const helpId = `mk-help-${Math.random().toString(36).slice(2)}`;
-  const save = afterRest(() => model.save_changes(), 150);
-
-  // Parts that stay: the drawing's layers, the handle, the controls, the tables.
-  const plane = parameterPlane(X_RANGE, Y_RANGE, [-2, -1, 0, 1, 2], [-2, -1, 0, 1, 2]);
-  const { box, px, data: contours } = plane;
-  const marks = svg("g");
-  const target = svg("circle", { class: "mk-target", r: 22 });
-  const ring = svg("circle", { class: "mk-ring", r: 17 });
-  const handle = svg(
-    "g",
+  const at = (event) => {
+    const corner = plot.getBoundingClientRect();
+    return [
+      X_RANGE[0] + ((event.clientX - corner.left - box.left) / box.width) * (X_RANGE[1] - X_RANGE[0]),
+      Y_RANGE[1] - ((event.clientY - corner.top - box.top) / box.height) * (Y_RANGE[1] - Y_RANGE[0]),
+    ];
+  };
+  const clamp = (value, [low, high]) => Math.min(high, Math.max(low, value));
+  const set = ([x, y]) => {
+    model.set("theta", [clamp(Math.round(x * 1e4) / 1e4, X_RANGE), clamp(Math.round(y * 1e4) / 1e4, Y_RANGE)]);
+    save();
+  };
+  const moves = (event) => {
+    const step = event.shiftKey ? 0.25 : 0.05;
+    return { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
+  };
+  const handle = dragHandle(
     {
-      class: "mk-handle", role: "slider", tabindex: 0, "aria-roledescription": "two-dimensional slider",
-      "aria-label": "Initialisation theta", "aria-describedby": helpId,
+      "aria-roledescription": "two-dimensional slider", "aria-label": "Initialisation theta", "aria-describedby": helpId,
       "aria-valuemin": X_RANGE[0], "aria-valuemax": X_RANGE[1],
     },
-    target, ring, svg("circle", { r: 11 }),
+    { at, get: () => model.get("theta"), set, moves, home: start },
+    svg("circle", { class: "mk-target", r: 22 }), svg("circle", { class: "mk-ring", r: 17 }), svg("circle", { r: 11 }),
     svg("text", { y: 5, "text-anchor": "middle", style: "font-size: 15px; font-style: italic" }, "θ"),
   );
-  const plot = svg("svg", { class: "mk-plot", role: "group", "aria-label": "Parameter plane with both tasks" }, plane.frame, contours, marks, handle);
-  const sliders = [
-    slider(model, "inner_steps", "inner steps K", { min: 1, max: 10, step: 1, save }),
-    slider(model, "alpha", "step size α", { min: 0.02, max: 0.8, step: 0.02, digits: 2, save }),
-  ];
-  const boxes = ARROWS.map((name) => {
+  handle.addEventListener("click", (event) => event.stopPropagation());
+  plot.addEventListener("click", (event) => set(at(event)));
+  return handle;
+}
+
+// A box for each arrow, which says whether it is shown.
+function arrowBoxes(model, save) {
+  return ARROWS.map((name) => {
     const input = html("input", {
       type: "checkbox",
       onchange: () => {
@@ -111,145 +120,101 @@ function render({ model, el }) {
       },
     });
     const long = name === "maml" ? "MAML, true meta-gradient" : METHODS[name].name;
-    return { name, input, node: html("label", {}, input, methodSample(name), html("span", {}, html("b", {}, METHODS[name].letter), ` ${long}`)) };
+    const node = html("label", {}, input, methodSample(name), html("span", {}, html("b", {}, METHODS[name].letter), ` ${long}`));
+    return { node, update: () => (input.checked = model.get("show").includes(name)) };
   });
-  const metaBox = html("input", {
+}
+
+// The box that puts the contours of the mean query loss in place of the support losses.
+function contourBox(model, save) {
+  const input = html("input", {
     type: "checkbox",
     onchange: () => {
-      model.set("meta_contours", metaBox.checked);
+      model.set("meta_contours", input.checked);
       save();
     },
   });
-  const status = liveRegion();
-  const place = html("span", { class: "mk-place", style: "font-variant-numeric: tabular-nums" });
-  const lossRows = html("tbody");
-  const arrowRows = html("tbody");
-  const readout = html(
+  const words = "contours of the mean query loss after K steps, in place of the support losses";
+  return { node: html("label", {}, input, html("span", {}, words)), update: () => (input.checked = model.get("meta_contours")) };
+}
+
+// Contours of both support losses, and of the mean query loss after adaptation.
+const supportContours = (tasks) => tasks.map((task, i) => svg("path", {
+  class: "mk-line", stroke: COLOURS[i], "stroke-width": 1, "stroke-dasharray": DASHES[i],
+  d: contourPath((theta) => surface(task, task.support, theta).loss, X_RANGE, Y_RANGE, LEVELS),
+}));
+
+function metaContours(tasks, alpha, innerSteps) {
+  const meanQuery = (theta) => tasks.reduce((sum, task) => sum + surface(task, task.query, adapt(task, theta, alpha, innerSteps).at(-1)).loss, 0) / tasks.length;
+  const levels = (values) => {
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    return [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11].map((i) => low + (high - low) * (i / 12) ** 2);
+  };
+  return [svg("path", { class: "mk-line", stroke: "var(--mk-faint)", "stroke-width": 1, d: contourPath(meanQuery, X_RANGE, Y_RANGE, levels) })];
+}
+
+// One task: its minima, its name, its inner steps.
+function taskMarks(px, task, colour, steps) {
+  const path = steps.map(px);
+  const [x, y] = px(task.support);
+  const end = path.at(-1);
+  // The name stands on the side of its minimum where most room is left.
+  const taken = [px(task.query), ...path];
+  const room = ([dx, dy]) => Math.min(...taken.map(([tx, ty]) => Math.hypot((x + dx - tx) / 2, y + dy - 5 - ty)));
+  const [dx, dy] = [[0, 22], [0, -12], [-36, 5], [36, 5]].reduce((best, side) => (room(side) > room(best) + 2 ? side : best));
+  return [
+    cross([x, y], 6, false, colour),
+    cross(px(task.query), 5, true, colour),
+    svg("text", { x: x + dx, y: y + dy, "text-anchor": "middle", class: "mk-halo", style: `fill: ${colour}` }, `task ${task.name}`),
+    svg("polyline", { points: path.map((p) => p.join(",")).join(" "), fill: "none", stroke: colour, "stroke-width": 2.5 }),
+    ...path.slice(1, -1).map(([cx, cy]) => svg("circle", { cx, cy, r: 3.5, fill: colour })),
+    svg("circle", { class: "mk-adapted", cx: end[0], cy: end[1], r: 9, fill: colour, stroke: "var(--mk-paper)", "stroke-width": 1.5 }),
+    svg("text", { x: end[0], y: end[1] + 4.5, class: "mk-letter" }, task.name),
+  ];
+}
+
+// Letters of nearly parallel arrows would cover each other: turn them apart.
+function spreadLetters(drawn) {
+  for (let round = 0; round < 12; round++) {
+    for (const p of drawn) {
+      for (const q of drawn) {
+        if (p === q || Math.abs(p.reach - q.reach) > 18) continue;
+        const gap = Math.atan2(Math.sin(p.letterAt - q.letterAt), Math.cos(p.letterAt - q.letterAt));
+        const need = 17 / (Math.min(p.reach, q.reach) + 12);
+        if (Math.abs(gap) >= need) continue;
+        const push = ((need - Math.abs(gap)) / 2) * (gap > 0 || (gap === 0 && p.name < q.name) ? 1 : -1);
+        p.letterAt += push;
+        q.letterAt -= push;
+      }
+    }
+  }
+}
+
+// The arrows from a pixel, in a plot of this width; Reptile's is as long as K inner steps, and is shortened by alpha K.
+function arrowMarks([x, y], width, arrows, shown, scaleOfReptile) {
+  const drawn = ARROWS.filter((name) => shown.includes(name) && length(arrows[name]) > 1e-12).map((name) => {
+    const [u, v] = arrows[name];
+    const size = length([u, v]) / (name === "reptile" ? scaleOfReptile : 1);
+    const direction = Math.atan2(-v, u);
+    return { name, reach: 34 + (0.16 * width * size) / (size + 0.5), direction, letterAt: direction };
+  });
+  spreadLetters(drawn);
+  const at = (angle, r) => [x + r * Math.cos(angle), y + r * Math.sin(angle)];
+  return drawn.flatMap(({ name, reach, direction, letterAt }) => {
+    const [tx, ty] = at(letterAt, reach + 12);
+    return [methodArrow(name, [x, y], at(direction, reach)), methodLetter(name, tx, ty)];
+  });
+}
+
+// Two tables: losses, and arrows with their angle to MAML's.
+function tables() {
+  const [lossRows, arrowRows] = [html("tbody"), html("tbody")];
+  const node = html(
     "div", { class: "mk-tables mk-readout" },
     html("table", {}, html("caption", {}, "Loss"), tableHead("which", "task A", "task B", "mean"), lossRows),
     html("table", {}, html("caption", {}, "Arrows and their angle to M"), tableHead("method", "vector", "length", "angle"), arrowRows),
   );
-  const root = html(
-    "div", { class: "mk-fig mk-two-tasks", role: "group", "aria-label": "Live figure: two tasks, one initialisation" },
-    html("p", { id: helpId }, "Drag θ, or select it and press the arrow keys (with Shift: bigger steps), and see where each method would move it."),
-    html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
-    html("p", {}, place),
-    plot,
-    html("fieldset", {}, html("legend", { class: "mk-hidden" }, "Arrows to show"), ...boxes.map((box) => box.node)),
-    html("label", {}, metaBox, html("span", {}, "contours of the mean query loss after K steps, in place of the support losses")),
-    readout,
-    html("p", { class: "mk-note" },
-      "+ minimum of the support loss, × of the query loss; the lines with dots are the inner steps on the support loss, ",
-      "which end at the adapted parameters, the discs A and B. Arrows show directions; their lengths are compressed, the numbers are in the table."),
-    status.node,
-  );
-  el.append(root);
-
-  const toTheta = (event) => {
-    const at = plot.getBoundingClientRect();
-    return [
-      X_RANGE[0] + ((event.clientX - at.left - box.left) / box.width) * (X_RANGE[1] - X_RANGE[0]),
-      Y_RANGE[1] - ((event.clientY - at.top - box.top) / box.height) * (Y_RANGE[1] - Y_RANGE[0]),
-    ];
-  };
-  const clamp = (value, [low, high]) => Math.min(high, Math.max(low, value));
-  const moveTo = ([x, y]) => {
-    model.set("theta", [clamp(Math.round(x * 1e4) / 1e4, X_RANGE), clamp(Math.round(y * 1e4) / 1e4, Y_RANGE)]);
-    save();
-  };
-
-  function layout() {
-    if (plane.fit(plot, root)) draw();
-  }
-
-  // Contours change only with the surface they show, so they are kept under a key.
-  let contourKey = null;
-  function drawContours(alpha, innerSteps) {
-    const meta = model.get("meta_contours");
-    const key = meta ? `${alpha} ${innerSteps}` : "support";
-    if (key === contourKey) return;
-    contourKey = key;
-    if (!meta) {
-      contours.replaceChildren(...tasks.map((task, i) => svg("path", {
-        class: "mk-line", stroke: colours[i], "stroke-width": 1, "stroke-dasharray": dashes[i],
-        d: contourPath((theta) => surface(task, task.support, theta).loss, X_RANGE, Y_RANGE, LEVELS),
-      })));
-      return;
-    }
-    const meanQuery = (theta) => tasks.reduce((sum, task) => sum + surface(task, task.query, adapt(task, theta, alpha, innerSteps).at(-1)).loss, 0) / tasks.length;
-    const levels = (values) => {
-      const [low, high] = [Math.min(...values), Math.max(...values)];
-      return [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11].map((i) => low + (high - low) * (i / 12) ** 2);
-    };
-    contours.replaceChildren(svg("path", { class: "mk-line", stroke: "var(--mk-faint)", "stroke-width": 1, d: contourPath(meanQuery, X_RANGE, Y_RANGE, levels) }));
-  }
-
-  function taskMarks(task, i, steps) {
-    const path = steps.map(px);
-    const [x, y] = px(task.support);
-    const end = path.at(-1);
-    // The name stands on the side of its minimum where most room is left.
-    const taken = [px(task.query), ...path];
-    const room = ([dx, dy]) => Math.min(...taken.map(([tx, ty]) => Math.hypot((x + dx - tx) / 2, y + dy - 5 - ty)));
-    const [dx, dy] = [[0, 22], [0, -12], [-36, 5], [36, 5]].reduce((best, side) => (room(side) > room(best) + 2 ? side : best));
-    return [
-      cross([x, y], 6, false, colours[i]),
-      cross(px(task.query), 5, true, colours[i]),
-      svg("text", { x: x + dx, y: y + dy, "text-anchor": "middle", class: "mk-halo", style: `fill: ${colours[i]}` }, `task ${task.name}`),
-      svg("polyline", { points: path.map((p) => p.join(",")).join(" "), fill: "none", stroke: colours[i], "stroke-width": 2.5 }),
-      ...path.slice(1, -1).map(([cx, cy]) => svg("circle", { cx, cy, r: 3.5, fill: colours[i] })),
-      svg("circle", { class: "mk-adapted", cx: end[0], cy: end[1], r: 9, fill: colours[i], stroke: "var(--mk-paper)", "stroke-width": 1.5 }),
-      svg("text", { x: end[0], y: end[1] + 4.5, class: "mk-letter" }, task.name),
-    ];
-  }
-
-  function arrowMarks(arrows, scaleOfReptile) {
-    const [x, y] = px(model.get("theta"));
-    const shown = model.get("show").filter((name) => length(arrows[name]) > 1e-12);
-    const drawn = ARROWS.filter((name) => shown.includes(name)).map((name) => {
-      const [u, v] = arrows[name];
-      const size = length([u, v]) / (name === "reptile" ? scaleOfReptile : 1);
-      const reach = 34 + (0.16 * box.width * size) / (size + 0.5);
-      const direction = Math.atan2(-v, u);
-      return { name, reach, direction, letterAt: direction };
-    });
-    // Letters of nearly parallel arrows would cover each other: turn them apart.
-    for (let round = 0; round < 12; round++) {
-      for (const p of drawn) {
-        for (const q of drawn) {
-          if (p === q || Math.abs(p.reach - q.reach) > 18) continue;
-          const gap = Math.atan2(Math.sin(p.letterAt - q.letterAt), Math.cos(p.letterAt - q.letterAt));
-          const need = 17 / (Math.min(p.reach, q.reach) + 12);
-          if (Math.abs(gap) >= need) continue;
-          const push = ((need - Math.abs(gap)) / 2) * (gap > 0 || (gap === 0 && p.name < q.name) ? 1 : -1);
-          p.letterAt += push;
-          q.letterAt -= push;
-        }
-      }
-    }
-    const at = (angle, r) => [x + r * Math.cos(angle), y + r * Math.sin(angle)];
-    return drawn.flatMap(({ name, reach, direction, letterAt }) => {
-      const [tx, ty] = at(letterAt, reach + 12);
-      return [methodArrow(name, [x, y], at(direction, reach)), methodLetter(name, tx, ty)];
-    });
-  }
-
-  function draw() {
-    if (!box.width) return;
-    const [theta, alpha, innerSteps, show] = ["theta", "alpha", "inner_steps", "show"].map((key) => model.get(key));
-    const { each, mean, arrows } = solve(tasks, theta, alpha, innerSteps);
-    drawContours(alpha, innerSteps);
-    marks.replaceChildren(...tasks.flatMap((task, i) => taskMarks(task, i, each[i].steps)), ...arrowMarks(arrows, alpha * innerSteps));
-    handle.setAttribute("transform", `translate(${px(theta).join(" ")})`);
-
-    const text = `(${format(theta[0], 2)}, ${format(theta[1], 2)})`;
-    handle.setAttribute("aria-valuenow", theta[0]);
-    handle.setAttribute("aria-valuetext", text);
-    place.textContent = `θ = ${text}`;
-    sliders.forEach((s) => s.update());
-    boxes.forEach(({ name, input }) => (input.checked = show.includes(name)));
-    metaBox.checked = model.get("meta_contours");
-
+  const update = ({ each, mean, arrows }, innerSteps) => {
     const losses = [["support, at θ", "support"], ["query, at θ", "query"], [`query, after ${innerSteps} step${innerSteps > 1 ? "s" : ""}`, "queryAfter"]];
     lossRows.replaceChildren(...losses.map(([name, key]) => tableRow(name, [...each.map((task) => format(task[key])), format(mean((task) => task[key]))])));
     arrowRows.replaceChildren(...ARROWS.map((name) => tableRow(methodName(name), [
@@ -257,52 +222,83 @@ function render({ model, el }) {
       format(length(arrows[name])),
       name === "maml" ? "–" : `${format(angleBetween(arrows[name], arrows.maml), 1)}°`,
     ])));
-    // Full precision for whoever checks the figure against Python.
+  };
+  return { node, update };
+}
+
+// ---- The figure ------------------------------------------------------------------------------------------------
+
+function render({ model, el }) {
+  const tasks = model.get("tasks");
+  const helpId = `mk-help-${Math.random().toString(36).slice(2)}`;
+  const save = afterRest(() => model.save_changes(), 150);
+  const plane = parameterPlane(X_RANGE, Y_RANGE, [-2, -1, 0, 1, 2], [-2, -1, 0, 1, 2]);
+  const { box, px, data: contours } = plane;
+  const marks = svg("g");
+  const plot = svg("svg", { class: "mk-plot", role: "group", "aria-label": "Parameter plane with both tasks" }, plane.frame, contours, marks);
+  const handle = thetaHandle({ model, save, plot, box, helpId });
+  plot.append(handle);
+  const sliders = [
+    slider(model, "inner_steps", "inner steps K", { min: 1, max: 10, step: 1, save }),
+    slider(model, "alpha", "step size α", { min: 0.02, max: 0.8, step: 0.02, digits: 2, save }),
+  ];
+  const [boxes, meta, readout, status] = [arrowBoxes(model, save), contourBox(model, save), tables(), liveRegion()];
+  const place = html("span", { class: "mk-place", style: "font-variant-numeric: tabular-nums" });
+  const root = html(
+    "div", { class: "mk-fig mk-two-tasks", role: "group", "aria-label": "Live figure: two tasks, one initialisation" },
+    html("p", { id: helpId }, "Drag θ, or select it and press the arrow keys (with Shift: bigger steps), and see where each method would move it."),
+    html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
+    html("p", {}, place),
+    plot,
+    html("fieldset", {}, html("legend", { class: "mk-hidden" }, "Arrows to show"), ...boxes.map((box) => box.node)),
+    meta.node,
+    readout.node,
+    html("p", { class: "mk-note" },
+      "+ minimum of the support loss, × of the query loss; the lines with dots are the inner steps on the support loss, ",
+      "which end at the adapted parameters, the discs A and B. Arrows show directions; their lengths are compressed, the numbers are in the table."),
+    status.node,
+  );
+
+  // Contours change only with the surface they show, so they are kept under a key.
+  let contourKey = null;
+  function drawContours(alpha, innerSteps) {
+    const key = model.get("meta_contours") ? `${alpha} ${innerSteps}` : "support";
+    if (key === contourKey) return;
+    contourKey = key;
+    contours.replaceChildren(...(key === "support" ? supportContours(tasks) : metaContours(tasks, alpha, innerSteps)));
+  }
+
+  function draw() {
+    if (!box.width) return;
+    const [theta, alpha, innerSteps, show] = ["theta", "alpha", "inner_steps", "show"].map((key) => model.get(key));
+    const solved = solve(tasks, theta, alpha, innerSteps);
+    const { each, mean, arrows } = solved;
+    drawContours(alpha, innerSteps);
+    marks.replaceChildren(
+      ...tasks.flatMap((task, i) => taskMarks(px, task, COLOURS[i], each[i].steps)),
+      ...arrowMarks(px(theta), box.width, arrows, show, alpha * innerSteps),
+    );
+    [...sliders, ...boxes, meta].forEach((control) => control.update());
+    readout.update(solved, innerSteps);
+
+    const text = `(${format(theta[0], 2)}, ${format(theta[1], 2)})`;
+    handle.setAttribute("transform", `translate(${px(theta).join(" ")})`);
+    handle.setAttribute("aria-valuenow", theta[0]);
+    handle.setAttribute("aria-valuetext", text);
+    place.textContent = `θ = ${text}`;
     const exact = { theta, alpha, innerSteps, ...arrows };
     for (const key of ["adapted", "support", "query", "queryAfter"]) exact[key] = each.map((task) => task[key]).flat();
-    for (const [key, value] of Object.entries(exact)) readout.dataset[key] = String(value);
+    publish(readout.node, exact);
     status.say(`θ = ${text}, K = ${innerSteps}, α = ${format(alpha, 2)}. Mean query loss ${format(mean((t) => t.query))} before and ` +
       `${format(mean((t) => t.queryAfter))} after adaptation. Angle to MAML: FOMAML ${format(angleBetween(arrows.fomaml, arrows.maml), 0)}°, ` +
       `Reptile ${format(angleBetween(arrows.reptile, arrows.maml), 0)}°.`);
   }
 
-  // Input: pointer (mouse, pen, touch), keys, a click on the plot.
-  const redraw = oncePerFrame(draw);
-  const onPointer = (event) => {
-    if (!handle.hasPointerCapture(event.pointerId)) return;
-    const [x, y] = toTheta(event);
-    moveTo([x - grip[0], y - grip[1]]);
-  };
-  let grip = [0, 0]; // where the handle was taken, so that it does not jump
-  handle.addEventListener("pointerdown", (event) => {
-    const [[x, y], theta] = [toTheta(event), model.get("theta")];
-    grip = [x - theta[0], y - theta[1]];
-    handle.setPointerCapture(event.pointerId);
-    handle.focus({ preventScroll: true });
-    event.preventDefault();
-  });
-  handle.addEventListener("pointermove", onPointer);
-  handle.addEventListener("click", (event) => event.stopPropagation());
-  handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
-  handle.addEventListener("keydown", (event) => {
-    const step = event.shiftKey ? 0.25 : 0.05;
-    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
-    const theta = model.get("theta");
-    if (event.key === "Home") moveTo(start);
-    else if (moves[event.key]) moveTo([theta[0] + moves[event.key][0], theta[1] + moves[event.key][1]]);
-    else return;
-    event.preventDefault();
-  });
-  plot.addEventListener("click", (event) => moveTo(toTheta(event)));
+  function layout() {
+    if (plane.fit(plot, root)) draw();
+  }
 
-  const unwatch = watch(model, ["theta", "alpha", "inner_steps", "show", "meta_contours"], redraw);
-  const observer = new ResizeObserver(layout);
-  observer.observe(root);
-  layout();
-  return () => {
-    observer.disconnect();
-    unwatch();
-  };
+  return mount({ model, el }, root, ["theta", "alpha", "inner_steps", "show", "meta_contours"], oncePerFrame(draw), layout);
 }
 
 export default { render };

@@ -136,7 +136,7 @@ OTHER_KINDS = {
     "texts for weights": (lambda: m.MultiStep("ab"), "for each inner step, got str 'ab'"),
     "a name for names": (lambda: m.FixedStepSize("0.weight", 0.1), "expected the names of parameters, got str '0.weight'"),
     "step sizes of a list": (lambda: m.LearnedStepSizes([X], 0.1, "tensor", 1), "parameters to be of type Mapping, got list"),
-    "a text as outputs": (lambda: learner().predict(X[0].numpy()), "inputs to be of type Tensor, got ndarray"),
+    "a text as outputs": (lambda: learner().predict(X[0].numpy()), "inputs to be a tensor, got ndarray"),
     "autocast as a text": (lambda: learner(autocast="bfloat16"), "torch.bfloat16 or torch.float16, got str 'bfloat16'"),
     "autocast to integers": (lambda: learner(autocast=torch.int64), "torch.float16, got dtype torch.int64"),
     "a loss of one argument": (lambda: adapt(loss=lambda outputs: outputs.mean()), "function of outputs and targets, got function"),
@@ -145,6 +145,7 @@ OTHER_KINDS = {
 
 NO_SWITCHES = {
     "dropout": lambda no: learner(dropout=no),
+    "keep_statistics": lambda no: learner(keep_statistics=no),
     "per_step_weights": lambda no: m.maml_plus_plus(with_batch_norm(), per_step_weights=no),
     "per_step_statistics": lambda no: m.maml_plus_plus(with_batch_norm(), per_step_statistics=no),
     "weights": lambda no: m.PerStepBatchNorm(with_batch_norm(), 2, weights=no, statistics=True),
@@ -212,6 +213,7 @@ DO_NOT_FIT = {
 OWN_PARTS = {
     "no rates": (lambda: composed(step_sizes=Rates({})), "by parameter name, at least one, got dict {}"),
     "rates as a number": (lambda: composed(step_sizes=Rates(0.1)), "got float 0.1"),
+    "rates of what stays": (lambda: composed(adapted=["0.bias"]), "a step size of what is adapted, such as '0.bias', got '0.weight'"),
     "a rate as a text": (lambda: composed(step_sizes=Rates({"0.weight": "a"})), "finite number as step size of '0.weight', got str 'a'"),
     "a rate that is none": (lambda: composed(step_sizes=Rates({"0.weight": math.nan})), "got float nan"),
     "a rate of another shape": (lambda: composed(step_sizes=Rates({"0.weight": torch.ones(3)})), "shape () or (4, 6) for '0.weight', got (3,)"),

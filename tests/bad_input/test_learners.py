@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import mamlkit
-from mamlkit import TrainingOptions
+from mamlkit import TrainingOptions, directions
 
 
 def scene():
@@ -45,6 +45,18 @@ def plus_plus(model, **switches):
 def learner(s, **keywords):
     sizes = mamlkit.FixedStepSize(["0.weight"], 0.1)
     return mamlkit.Learner(s.plain, **({"loss": F.cross_entropy, "inner_steps": 2, "step_sizes": sizes} | keywords))
+
+
+class Odd(directions.Direction):
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def forward(self, gradients, parameters, memory, step):
+        if self.what == "pair":
+            return gradients
+        keep = (lambda g: g[None]) if self.what == "shapes" else (lambda g: g)
+        return {name + self.what * (self.what == "names"): keep(g) for name, g in gradients.items()}, memory
 
 
 def fit(s, **keywords):
@@ -81,6 +93,33 @@ BAD_CALLS = [
     # relatives
     ("an unknown name", lambda s: mamlkit.anil(s.plain, adapted=["3.weight"]), ValueError, "'3.weight'"),
     ("nothing to adapt", lambda s: mamlkit.anil(s.plain, adapted=[]), ValueError, "at least one parameter to adapt, got none"),
+    ("one name", lambda s: mamlkit.maml(s.plain, adapted="0.weight"), TypeError, "a list of names or a function of a name, got str '0.weight'"),
+    ("a layer to adapt", lambda s: mamlkit.maml(s.plain, adapted=s.plain[0]), TypeError, "a function of a name, got Linear"),
+    ("a number to adapt", lambda s: mamlkit.fomaml(s.plain, adapted=1), TypeError, "a function of a name, got int 1"),
+    ("tensors to adapt", lambda s: mamlkit.meta_sgd(s.plain, adapted=s.plain[0].parameters()), TypeError, "names of parameters, got Parameter"),
+    ("no parameter of that kind", lambda s: plus_plus(s.plain, adapted=lambda name: "lora" in name), ValueError, "at least one parameter to adapt, got none"),
+    ("a layer's name", lambda s: mamlkit.reptile(s.plain, adapted=["2"]), ValueError, "out of 0.weight, 0.bias, 2.weight, 2.bias, got '2'"),
+    ("a frozen name", lambda s: mamlkit.maml(s.plain.requires_grad_(False) and s.plain[2].requires_grad_(True) and s.plain, adapted=["0.bias"]),
+     ValueError, "out of 2.weight, 2.bias, got '0.bias'"),
+    ("step sizes to be made", lambda s: learner(s, step_sizes=lambda parameters: 0.1), TypeError, "a StepSizes, got float 0.1"),
+    ("a class of step sizes", lambda s: learner(s, step_sizes=mamlkit.FixedStepSize), TypeError, "a StepSizes, got type"),
+    ("a direction as text", lambda s: mamlkit.maml(s.plain, direction="adam"), TypeError, "a Direction, such as Momentum(0.9), or a list of them, got str 'adam'"),
+    ("a kind of direction", lambda s: mamlkit.maml(s.plain, direction=[directions.Momentum]), TypeError, "or a list of them, got type"),
+    ("an optimiser as direction", lambda s: mamlkit.maml(s.plain, direction=torch.optim.Adam(s.plain.parameters())), TypeError, "got Adam"),
+    ("momentum of 1", lambda s: directions.Momentum(1.0), ValueError, "mu < 1, got 1.0"),
+    ("negative momentum", lambda s: directions.Momentum(-0.1), ValueError, "mu to be a finite number >= 0, got -0.1"),
+    ("negative decay", lambda s: directions.WeightDecay(-1e-4), ValueError, "weight decay to be a finite number >= 0"),
+    ("clipping to 0", lambda s: directions.ClipNorm(0), ValueError, "norm to clip to to be a finite number > 0, got 0"),
+    ("one beta", lambda s: directions.Adam(0.9), TypeError, "betas to be two numbers, got float 0.9"),
+    ("a beta of 1", lambda s: directions.Adam((0.9, 1.0)), ValueError, "beta_2 < 1, got 1.0"),
+    ("an eps of 0", lambda s: directions.Adam(eps=0.0), ValueError, "eps to be a finite number > 0, got 0.0"),
+    ("a direction of other tensors", lambda s: mamlkit.maml(s.plain, direction=Odd("names"), engine="task_by_task").meta_backward(s.tasks), ValueError, "a direction of shape (5, 6) for '0.weight', got none"),
+    ("a direction of another shape", lambda s: mamlkit.maml(s.plain, direction=Odd("shapes"), engine="task_by_task").meta_backward(s.tasks), ValueError, "a direction of shape (5, 6) for '0.weight', got (1, 5, 6)"),
+    ("a direction without memory", lambda s: mamlkit.maml(s.plain, direction=Odd("pair"), engine="task_by_task").meta_backward(s.tasks), TypeError, "a direction to give tensors by name and a memory, got dict"),
+    ("no statistics to keep", lambda s: mamlkit.maml(s.untracked, keep_statistics=True), ValueError, "batch norm '1' to have running statistics to keep, got none"),
+    ("no batch norm to keep", lambda s: mamlkit.reptile(s.plain, keep_statistics=True), ValueError, "with batch-norm layers for keep_statistics=True, got Sequential without any"),
+    ("kept and collected", lambda s: plus_plus(s.model, keep_statistics=True, per_step_statistics=True), ValueError, "keep_statistics=False where running statistics are collected"),
+    ("kept in a word", lambda s: mamlkit.maml(s.model, keep_statistics="no"), TypeError, "keep_statistics to be True or False, got str 'no'"),
     ("no steps for Meta-SGD", lambda s: mamlkit.meta_sgd(s.plain, inner_steps=0), ValueError, ">= 1, got 0"),
     ("a negative rate for Reptile", lambda s: mamlkit.reptile(s.plain, inner_lr=-1.0), ValueError, "> 0, got -1.0"),
     ("unknown statistics", lambda s: learner(s, query_statistics="own"), ValueError, "'batch', 'running', got 'own'"),

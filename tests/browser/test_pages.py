@@ -15,9 +15,12 @@ HTML = Path(__file__).resolve().parents[2] / "_build" / "html"
 PAGES = sorted(str(path.relative_to(HTML)) for path in HTML.rglob("*.html") if "_static" not in path.parts)
 WIDTHS = (1280, 390)
 
-# Formulas are set after the page has loaded, and folded parts count too.
+# What is folded, veiled or not yet laid out counts too.
 SETTLE = """async () => {
     document.querySelectorAll('details').forEach((node) => { node.open = true; });
+    document.querySelectorAll('section').forEach((node) => { node.style.contentVisibility = 'visible'; });
+    document.querySelectorAll('img').forEach((node) => { node.loading = 'eager'; });
+    dispatchEvent(new Event('beforeprint'));  // starts every live figure
     if (window.MathJax?.startup) await window.MathJax.startup.promise;
     await document.fonts.ready;
     await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));

@@ -38,6 +38,41 @@ def _steps(body: str) -> str:
     return f"def first_step(losses, target):\n    means = losses.mean(1)\n    {body}\n"
 
 
+FAMILY = """
+def fit_family(support_x, support_y, query_x):
+    def known(x):
+        return torch.cat([{known}], -1)
+    def asked(x):
+        return torch.cat([{asked}], -1)
+    solution = torch.linalg.lstsq(known(support_x), support_y).solution
+    return {result}
+"""
+
+
+def _family(known: str = "x.sin(), x.cos()", asked: str = "", result: str = "asked(query_x) @ solution") -> str:
+    return FAMILY.format(known=known, asked=asked or known, result=result)
+
+
+FAMILY_POOLED = """
+def fit_family(support_x, support_y, query_x):
+    def features(x):
+        return torch.cat([x.sin(), x.cos()], -1)
+    solution = torch.linalg.lstsq(features(support_x).flatten(0, 1), support_y.flatten(0, 1)).solution
+    return features(query_x) @ solution
+"""
+FAMILY_LOOP = """
+def fit_family(support_x, support_y, query_x):
+    answers = []
+    for x, y, q in zip(support_x, support_y, query_x):
+        p, t = (x[0, 0], x[1, 0]), (y[0, 0], y[1, 0])  # two points, Cramer's rule
+        det = p[0].sin() * p[1].cos() - p[1].sin() * p[0].cos()
+        c = (t[0] * p[1].cos() - t[1] * p[0].cos()) / det
+        d = (p[0].sin() * t[1] - p[1].sin() * t[0]) / det
+        a, b = (c**2 + d**2).sqrt(), torch.atan2(-d, c)
+        answers.append(a * torch.sin(q - b))
+    return torch.stack(answers).float()
+"""
+
 WRONG = {
     "ex-sample": [
         (_sample(a="0.1 + 4.9 * rand(num_tasks, points, 1)"), "drawn anew for every point"),
@@ -84,7 +119,7 @@ WRONG = {
         (_mean("0 * x"), "do not cancel"),
         (_mean("-2 / math.pi * 2.55 * math.cos(x)"), "Use torch.cos"),
         (_mean("-2 / math.pi * 2.55 * cosine(x)"), "Your code raised NameError"),
-        (_mean("2.55 * 2 / math.pi"), "Expected 7 numbers"),
+        (_mean("2.55 * 2 / math.pi"), "A vector of 7 entries was expected"),
         (_mean("2.55 * 2 / math.pi * torch.sin(x)"), "Sine and cosine are exchanged"),
     ],
     "ex-interval": [
@@ -97,7 +132,7 @@ WRONG = {
         (_interval("1.96 * e.mean(1).var() / len(e) ** 0.5"), "variance"),
         (_interval("1.96 * e.mean(1).std(correction=0) / len(e) ** 0.5"), "has n - 1"),
         (_interval("2 * 1.96 * e.mean(1).std() / len(e) ** 0.5"), "whole width"),
-        (_interval("1.96 * e.std(1) / 40 ** 0.5"), "Return one number"),
+        (_interval("1.96 * e.std(1) / 40 ** 0.5"), "A number was expected"),
     ],
     "ex-steps": [
         (_steps("return int((means <= target).int().argmax())"), "math.inf"),
@@ -124,5 +159,30 @@ WRONG = {
         ),
         (_steps("return len(losses) - 1"), "the last step"),
         (_steps("return next(k for k, m in enumerate(means) if m <= target)"), "Your code raised StopIteration"),
+    ],
+    "ex-family": [
+        (_family(known="x.sin(), x.cos(), torch.ones_like(x)"), "with two it is not"),
+        (_family(known="x.sin()"), "The phase is missing"),
+        (_family(known="x, torch.ones_like(x)"), "straight lines"),
+        (_family(asked="x.cos(), x.sin()"), "in a different order"),
+        (_family(asked="x.sin(), -x.cos()"), "A sign differs"),
+        (_family(result="-asked(query_x) @ solution"), "upside down"),
+        (_family(result="0 * query_x"), "answers 0 everywhere"),
+        (_family(result="-2 / math.pi * 2.55 * query_x.cos()"), "the average curve"),
+        (_family(result="solution"), "should have that shape"),
+        (_family(result="asked(query_x) @ solution + 1"), "where 0 is possible"),
+        (_family(known="x.sin() + x.cos()"), "where 0 is possible"),
+        (_family(known="x.sine()"), "AttributeError"),
+        (FAMILY_POOLED, "One curve for all tasks"),
+    ],
+}
+
+RIGHT = {
+    "ex-family": [
+        _family(),
+        _family(known="x.cos(), x.sin()"),
+        _family(known="x.sin() + x.cos(), x.cos()"),
+        _family(known="(x - 1).sin(), (x + 0.5).sin()"),
+        FAMILY_LOOP,
     ],
 }

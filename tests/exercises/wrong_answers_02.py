@@ -35,6 +35,23 @@ def inner_loop(theta, support_loss, steps, alpha):
         point = point - alpha * gradient
     return point
 """
+INNER_GRAD = """
+def inner_loop(theta, support_loss, steps, alpha):
+    point = theta.detach().clone().requires_grad_()
+    for _ in range(steps):
+        support_loss(point).backward()
+        with torch.no_grad():
+            point -= alpha * point.grad
+    return point
+"""
+INNER_THETA_GRAD = """
+def inner_loop(theta, support_loss, steps, alpha):
+    point = theta
+    for _ in range(steps):
+        support_loss(point).backward({graph})
+        point = point - alpha * theta.grad
+    return point
+"""
 OUTER = """
 def outer_objective(theta, tasks, alpha):
     losses = []
@@ -63,6 +80,21 @@ def outer_objective(theta, tasks, alpha):
         losses.append(line_loss(theta, qx, qy))
     return torch.stack(losses).mean()
 """
+OUTER_SHARED = """
+def outer_objective(theta, tasks, alpha):
+    support = torch.stack([line_loss(theta, sx, sy) for sx, sy, _, _ in zip(*tasks)]).{how}()
+    (gradient,) = torch.autograd.grad(support, theta, create_graph=True)
+    adapted = theta - alpha * gradient
+    return torch.stack([line_loss(adapted, qx, qy) for _, _, qx, qy in zip(*tasks)]).mean()
+"""
+OUTER_GRAD = """
+def outer_objective(theta, tasks, alpha):
+    losses = []
+    for sx, sy, qx, qy in zip(*tasks):
+        line_loss(theta, sx, sy).backward()
+        losses.append(line_loss(theta - alpha * theta.grad, qx, qy))
+    return torch.stack(losses).mean()
+"""
 QUERY = """
 def query_losses(theta, support_loss, query_loss, steps, alpha):
     point, losses = theta, {first}
@@ -80,6 +112,35 @@ QUERY_RIGHT = {
     "after": "losses.append(query_loss(point))",
     "result": "losses",
 }
+MEND = """
+def train(theta, stream, steps, alpha, beta):
+    {theta}
+    optimiser = torch.optim.SGD([theta], lr=beta)
+    for tasks in stream:
+        {zero}
+        point, losses = theta, []
+        for sx, sy, qx, qy in zip(*tasks, strict=True):
+            {start}
+            for _ in range({steps}):
+                loss = line_loss(point, sx, sy)
+                (gradient,) = torch.autograd.grad(loss, point, create_graph={graph})
+                point = {point}
+            losses.append(line_loss(point, {graded}))
+        torch.stack(losses).{mean}().backward()
+        optimiser.step()
+    return {result}
+"""
+MEND_RIGHT = {
+    "theta": "theta = theta.detach().clone().requires_grad_()",
+    "zero": "optimiser.zero_grad()",
+    "start": "point = theta",
+    "steps": "steps",
+    "graph": True,
+    "point": "point - alpha * gradient",
+    "graded": "qx, qy",
+    "mean": "mean",
+    "result": "theta.detach()",
+}
 
 
 def inner(**changes):
@@ -94,23 +155,30 @@ def query(**changes):
     return QUERY.format(**QUERY_RIGHT | changes)
 
 
+def mend(**changes):
+    return MEND.format(**MEND_RIGHT | changes)
+
+
 WRONG = {
     "ex-inner-loop": [
         (inner(graph=False), "Use create_graph=True"),
         (inner(where="theta"), "Every gradient is taken at theta"),
         (inner(sign="+"), "uphill"),
         (inner(size="1.0"), "step size alpha is missing"),
-        (inner(count="1"), "Asked for 3 steps, you took 1"),
-        (inner(count="steps + 1"), "you took 2"),
+        (inner(count="1"), "Only one step is taken"),
+        (inner(count="steps + 1"), "One step too many"),
         (inner(result="theta"), "have not moved"),
         (inner(result="gradient"), "That is the gradient"),
         (inner(result="point.detach()"), "cannot be differentiated"),
         (inner(result="point.tolist()"), "cannot be differentiated"),
-        (inner(result="support_loss(point)"), "Expected parameters of shape (2,)"),
+        (inner(result="support_loss(point)"), "A vector of 2 entries was expected"),
         (inner(result="no_such_name"), "NameError"),
         (INNER_IN_PLACE, "theta itself has moved"),
-        (INNER_PATH, "after the last step alone"),
+        (INNER_PATH, "along the whole way"),
         (INNER_DETACHED, "cannot be differentiated"),
+        (INNER_GRAD, "The gradients pile up: backward()"),
+        (INNER_THETA_GRAD.format(graph=""), "The gradients pile up: backward()"),
+        (INNER_THETA_GRAD.format(graph="create_graph=True"), "theta.grad piles up"),
     ],
     "ex-outer-objective": [
         (outer(result="torch.stack(losses).sum()"), "sum over tasks"),
@@ -123,11 +191,14 @@ WRONG = {
         (outer(name="theta", judged="theta"), "Later tasks start from parameters"),
         (outer(graph=False), "first-order"),
         (outer(result="torch.stack(losses).mean().item()"), "cannot be differentiated"),
-        (outer(result="torch.stack(losses)"), "Expected one number"),
-        (outer(result="losses"), "Expected one number"),
+        (outer(result="torch.stack(losses)"), "A number was expected"),
+        (outer(result="losses"), "A number was expected"),
         (outer(result="losses[-1]"), "Only the last task counts"),
-        (outer(result="losses[0]"), "for the tasks of this check"),
+        (outer(result="losses[0]"), "In one test"),
         (OUTER_IN_PLACE, "theta itself has moved"),
+        (OUTER_SHARED.format(how="mean"), "along the mean of their support gradients"),
+        (OUTER_SHARED.format(how="sum"), "along the sum of their support gradients"),
+        (OUTER_GRAD, "pile up in .grad"),
     ],
     "ex-query-losses": [
         (query(after="losses.append(support_loss(point))"), "support losses"),
@@ -137,9 +208,9 @@ WRONG = {
         (query(result="sum(losses) / steps"), "mean of the losses"),
         (query(inner="query_loss"), "the learner sees the answers"),
         (query(result="losses[::-1]"), "reverse order"),
-        (query(result="losses[:-1]"), "Expected 4 losses"),
+        (query(result="losses[:-1]"), "A vector of 4 entries was expected"),
         (query(result="[2 * loss for loss in losses]"), "The loss after step 1 should be"),
-        (query(result="'losses'"), "Expected 4 numbers"),
+        (query(result="'losses'"), "A vector of 4 entries was expected"),
     ],
     "ex-wrong-lines": [
         ('wrong_lines = {"A": 2, "B": 4, "C": 2}', "In box A line 2 is as it should be"),
@@ -160,4 +231,68 @@ WRONG = {
         ('images = {"support": 5, "query": 75, "forward": 399}', "Count again"),
         ('images = {"support": 5, "query": None, "forward": None}', "has no answer yet"),
     ],
+    "ex-mend": [
+        (mend(zero="pass"), "One mistake is left. Gradients of earlier outer steps"),
+        (mend(start="pass"), "One mistake is left. A task starts from parameters"),
+        (mend(graph=False), "One mistake is left. The inner gradient counts as a constant"),
+        (mend(zero="pass", graph=False), "2 mistakes are left"),
+        (mend(start="pass", graph=False), "2 mistakes are left"),
+        (mend(start="pass", zero="pass"), "2 mistakes are left"),
+        (
+            mend(zero="pass").replace("optimiser.step()", "optimiser.step()\n        point = theta"),
+            "One mistake is left",
+        ),
+        (mend(mean="sum"), "the losses are summed now"),
+        (mend(steps="1"), "only one inner step"),
+        (mend(graded="sx, sy"), "the grade is now the support loss"),
+        (mend(result="losses"), "Expected the trained theta"),
+        (mend(theta="given, theta = theta, theta.clone().requires_grad_()", result="given"), "nothing was trained"),
+        (mend(theta="theta.requires_grad_()"), "has moved"),
+        (mend(point="(point - alpha * gradient).detach()"), "Your code raised RuntimeError"),
+        (mend(point="point + alpha * gradient"), "After three outer steps"),
+    ],
+}
+
+RIGHT = {
+    "ex-mend": [
+        mend(),
+        mend(zero="theta.grad = None"),
+        mend(result="theta.tolist()"),
+        mend(zero="pass").replace("optimiser.step()", "optimiser.step()\n        optimiser.zero_grad()"),
+        mend(start="point = theta.clone()"),
+    ],
+}
+
+# Right answers in other styles: with torch.func, as a list, as a dict, as arrays, with an axis too many.
+RIGHT = {
+    "ex-inner-loop": [
+        """
+def inner_loop(theta, support_loss, steps, alpha):
+    for _ in range(steps):
+        theta = theta - alpha * torch.func.grad(support_loss)(theta)
+    return theta
+""",
+        inner(result="point[None]"),
+        inner(result="list(point)"),
+        inner(result="(point,)"),
+    ],
+    "ex-outer-objective": [
+        """
+def outer_objective(theta, tasks, alpha):
+    def query_loss(sx, sy, qx, qy):
+        support = lambda theta: line_loss(theta, sx, sy)
+        return line_loss(theta - alpha * torch.func.grad(support)(theta), qx, qy)
+
+    return torch.func.vmap(query_loss)(*tasks).mean()
+""",
+        outer(result="sum(losses)[None] / tasks.num_tasks"),
+    ],
+    "ex-query-losses": [
+        query(result="torch.stack(losses)"),
+        query(result="torch.stack(losses).detach().float().numpy()"),
+        query(result="dict(enumerate(losses, 1))"),
+        query(result="[loss[None] for loss in losses]"),
+    ],
+    "ex-wrong-lines": ['wrong_lines = {"A": "line 3", "B": "4", "C": 2.0}'],
+    "ex-episode": ['images = {"support": torch.tensor(5), "query": 75.0, "forward": [400]}'],
 }

@@ -55,7 +55,54 @@ def truncated_gradient(support_loss, query_loss, theta, alpha, K, m):
         vector = vector - alpha * torch.autograd.functional.hvp(support_loss, path[{where}], vector)[1]
     return vector
 """
+LAST = "reversed(range(K - m, K))"
+HVP_OF_STEP = "torch.autograd.functional.hvp(support_loss, path[k], vector)[1]"
+FULL = "torch.autograd.functional.hessian(support_loss, path[k]) @ vector"
+GRAPH_OF_ALL = """
+def truncated_gradient(support_loss, query_loss, theta, alpha, K, m):
+    path = [theta.clone().requires_grad_()]
+    for _ in range(K):
+        (slope,) = torch.autograd.grad(support_loss(path[-1]), path[-1], create_graph=True)
+        path.append(path[-1] - alpha * slope)
+    return torch.autograd.grad(query_loss(path[-1]), path[K - m])[0]
+"""
+IN_PLACE = """
+def reptile_gradient(support_losses, theta, alpha, K):
+    ends, first = [], theta.clone()
+    for support_loss in support_losses:
+        adapted = theta
+        for _ in range(K):
+            adapted -= alpha * torch.func.grad(support_loss)(adapted)
+        ends.append({end})
+    return {result}
+"""
 KEPT = "grad(lambda start: query_loss(adapt(start, m)))(start)"
+
+GRADIENTS_ONLY = """
+def maml_gradient(support_gradient, query_gradient, theta, alpha, K):
+    path = [theta]
+    for _ in range(K):
+        path.append(path[-1] - alpha * support_gradient(path[-1]))
+    g = vector = query_gradient(path[-1])
+    for k in {order}:
+        eps = {eps}
+        start = path[{where}]
+        change = {gradient}(start + eps * vector) - {gradient}(start - eps * vector)
+        vector = {update}
+    return {result}
+"""
+USUAL = {
+    "order": "reversed(range(K))",
+    "eps": "1e-5 / vector.norm()",
+    "where": "k",
+    "gradient": "support_gradient",
+    "update": "vector - alpha * change / (2 * eps)",
+    "result": "vector",
+}
+
+
+def _gradients_only(**changes):
+    return GRADIENTS_ONLY.format(**(USUAL | changes))
 
 
 def _truncated(kept="m", constant="K - m", inner="support_loss", outer="query_loss"):
@@ -73,6 +120,12 @@ WRONG = {
         (ANGLE.format(maml="(1 + alpha * h) ** K * g", result=DEGREES), "sign of alpha h"),
         (ANGLE.format(maml="-(1 - alpha * h) ** K * g", result=DEGREES), "wrong sign"),
         (ANGLE.format(maml=FACTORS, result="maml"), "A number was expected"),
+        (
+            "def angle(h, g, alpha, K):\n"
+            "    maml = (1 - alpha * h) ** K * g\n"
+            "    return torch.rad2deg(torch.arccos((maml @ g).abs() / (maml.norm() * g.norm())))",
+            "The sign of the cosine is lost",
+        ),
     ],
     "ex-truncated": [
         (_truncated(kept="0", constant="K"), "this is FOMAML's gradient"),
@@ -97,6 +150,18 @@ WRONG = {
             "The first m factors are kept",
         ),
         (FACTOR_BY_FACTOR.format(order="range(K - m, K)", where="k"), "in the wrong order"),
+        (FACTOR_BY_FACTOR.format(order=LAST, where="k + 1"), "where its step ends"),
+        (FACTOR_BY_FACTOR.format(order=LAST, where="K"), "taken at theta^(K), where no step"),
+        (FACTOR_BY_FACTOR.format(order=LAST, where="K - m"), "taken at theta^(K-m); each"),
+        (FACTOR_BY_FACTOR.format(order=LAST, where="0"), "taken at theta; each"),
+        (FACTOR_BY_FACTOR.format(order=LAST, where="k").replace(HVP_OF_STEP, FULL), "a Hessian was built"),
+        (
+            FACTOR_BY_FACTOR.format(order=LAST, where="k").replace(
+                HVP_OF_STEP, "torch.func.hessian(support_loss)(path[k]) @ vector"
+            ),
+            "a Hessian was built",
+        ),
+        (GRAPH_OF_ALL, "grows with K"),
     ],
     "ex-reptile": [
         (REPTILE.format(first="pass", last="pass", result="-" + MEAN), "sign is wrong"),
@@ -104,6 +169,14 @@ WRONG = {
         (REPTILE.format(first="pass", last="start = adapted", result=MEAN), "Each task starts where"),
         (REPTILE.format(first="pass", last="start = adapted", result="theta - start"), "Each task starts where"),
         (REPTILE.format(first="pass", last="pass", result="moves[-1]"), "Only the last task"),
+        (IN_PLACE.format(end="theta - adapted", result="torch.stack(ends).mean(0)"), "The moves are zero"),
+        (IN_PLACE.format(end="first - adapted", result="torch.stack(ends).mean(0)"), "changed in place: clone"),
+        (IN_PLACE.format(end="first - adapted", result="sum(ends)"), "and the moves are added up: clone"),
+        (
+            IN_PLACE.format(end="adapted.clone()", result="theta - torch.stack(ends).mean(0)"),
+            "no longer what the moves",
+        ),
+        (IN_PLACE.format(end="3 * (first - adapted)", result="sum(ends)"), "An argument is changed in place"),
         (REPTILE.format(first="pass", last="pass", result=MEAN + " / alpha"), "divided by alpha;"),
         (REPTILE.format(first="pass", last="pass", result=MEAN + " / (alpha * K)"), "divided by alpha K"),
         (REPTILE.format(first="K = 1", last="pass", result=MEAN), "Only one inner step"),
@@ -118,6 +191,33 @@ WRONG = {
         (DROPPED.format(result="-alpha * hvp(query_loss, theta, g)[1]"), "that of the query loss"),
         (DROPPED.format(result="-alpha * hvp(support_loss, adapted, g)[1]"), "the step starts at theta"),
         (DROPPED.format(result="-alpha * hvp(support_loss, theta, grad(support_loss)(theta))[1]"), "support gradient"),
+    ],
+    "ex-gradients-only": [
+        (_gradients_only(result="g"), "this is FOMAML's gradient"),
+        (_gradients_only(update="vector - alpha * change / eps"), "counts twice"),
+        (_gradients_only(update="vector - alpha * change / (4 * eps)"), "counts half"),
+        (_gradients_only(update="vector - change / (2 * eps)"), "alpha is missing"),
+        (_gradients_only(update="vector + alpha * change / (2 * eps)"), "sign is wrong: the factor"),
+        (_gradients_only(where="0"), "taken at theta; each"),
+        (_gradients_only(where="k + 1"), "where its step ends"),
+        (_gradients_only(where="K"), "where no step starts"),
+        (_gradients_only(order="range(K)"), "in the wrong order"),
+        (_gradients_only(order="[K - 1]"), "Only the last step's factor"),
+        (_gradients_only(order="[0]"), "Only the first step's factor"),
+        (_gradients_only(gradient="query_gradient"), "those of the query loss"),
+        (_gradients_only(result="-vector"), "sign of the result"),
+        (_gradients_only(eps="1e-3"), "wrong for one 3000 times as long"),
+        (_gradients_only(eps="1e-1 / vector.norm()"), "The idea is right, but one test is off"),
+        (_gradients_only(eps="1e-14 / vector.norm()"), "The idea is right, but one test is off"),
+        (_gradients_only(result="vector[0]"), "A vector of 3 entries"),
+        (
+            "def maml_gradient(support_gradient, query_gradient, theta, alpha, K):\n"
+            "    start = point = theta.clone().requires_grad_()\n"
+            "    for _ in range(K):\n"
+            "        point = point - alpha * support_gradient(point)\n"
+            "    return torch.autograd.grad(query_gradient(point), start)[0]",
+            "Your code raised RuntimeError",
+        ),
     ],
 }
 
@@ -169,6 +269,32 @@ def dropped(support_loss, query_loss, theta, alpha):
 
     adapted = theta - alpha * torch.func.grad(support_loss)(theta)
     return torch.func.grad(after)(theta) - torch.func.grad(query_loss)(adapted)
+""",
+    ],
+    "ex-gradients-only": [
+        _gradients_only(result="vector.tolist()"),
+        """
+def maml_gradient(support_gradient, query_gradient, theta, alpha, K):
+    def pull_back(theta, K):
+        if K == 0:
+            return query_gradient(theta)
+        g = support_gradient(theta)
+        v = pull_back(theta - alpha * g, K - 1)
+        eps = 1e-7 / v.norm()
+        return v - alpha * (support_gradient(theta + eps * v) - g) / eps
+
+    return pull_back(theta, K)[None]
+""",
+        """
+def maml_gradient(support_gradient, query_gradient, theta, alpha, K):
+    path, n = [theta], len(theta)
+    for _ in range(K):
+        path.append(path[-1] - alpha * support_gradient(path[-1]))
+    vector, axes = query_gradient(path[-1]), 1e-5 * torch.eye(n, dtype=theta.dtype)
+    for point in reversed(path[:-1]):
+        rows = [(support_gradient(point + e) - support_gradient(point - e)) / 2e-5 for e in axes]
+        vector = vector - alpha * torch.stack(rows) @ vector
+    return vector
 """,
     ],
 }

@@ -127,6 +127,9 @@ WRONG = {
         (ALONE.format("learner.predict(batch, path[-1])"), "the whole batch"),
         (ALONE.format("learner.predict(batch, path[-1])[0].argmax()"), "before the argmax"),
         (ALONE.format("learner.predict(batch, path)[0]"), "Your code raised"),
+        (ALONE.format("learner.predict(batch, path[-1])[0].softmax(0)"), "without a softmax"),
+        (ALONE.format("learner.predict(batch, path[-1])[0].log_softmax(0)"), "without a softmax"),
+        (ALONE.format("learner.predict(batch, path[-1])[:1]"), "the shape is (1, 5)"),
     ],
     "ex-parameters": [
         (count(norms="12"), "no bias here"),
@@ -183,9 +186,8 @@ def half_width(hits):
         ),
     ],
     "ex-alone": [
-        ALONE.format("learner.predict(batch, path[-1])[0].softmax(0)"),
         ALONE.format("learner.predict(torch.cat([support_x, image[None]]), path[-1])[-1].float().tolist()"),
-        ALONE.format("learner.predict(batch, path[-1])[:1].detach().numpy()"),
+        ALONE.format("learner.predict(batch, path[-1])[0].detach().numpy()"),
     ],
     "ex-parameters": [
         """

@@ -75,6 +75,8 @@ WRONG = {
         ),
         (kinds(result="overshoots.long()"), "No task is slow"),
         (kinds(result="losses"), "A vector of"),
+        (kinds(rise="losses[2:] - losses[1:].cummin(0).values[:-1]"), "The start is left out"),
+        (kinds(allowed="0.1"), "A rise of 0.1 is allowed"),
     ],
     "ex-compare": [
         (COMPARE.format(difference=PAIRED, width="1.96 * d.std() / 5 ** 0.5"), "1.96 is for many values"),
@@ -89,7 +91,13 @@ WRONG = {
         (COMPARE.format(difference="(b - a).mean(1)", width=WIDTH), "a minus b"),
         (COMPARE.format(difference=PAIRED, width="2 * " + WIDTH), "whole width"),
         (COMPARE.format(difference="(a - b).mean(0)", width="1.96 * d.std() / 40 ** 0.5"), "average over tasks first"),
-        ("def compare(a, b):\n    return mamlkit.interval((a - b).mean(1))", "was expected, this is Interval"),
+        (COMPARE.format(difference="(a - b).mean(0)", width=WIDTH), "The wrong axis is averaged: a row"),
+        (
+            COMPARE.format(difference="(a - b).mean(0)", width="2.776 * d.std() / len(d) ** 0.5"),
+            "a number for each task",
+        ),
+        (COMPARE.format(difference="(a - b).mean(0)", width="1.96 * d.std() / 5 ** 0.5"), "axis is averaged, and 1.96"),
+        ("def compare(a, b):\n    return mamlkit.interval((a - b).mean(1))", "1.96 is for many values"),
     ],
     "ex-rate": [
         (RATE.format(result="1 / h[-1]"), "up to twice that"),

@@ -155,6 +155,8 @@ WRONG = {
             "The loss before adaptation is in it",
         ),
         (LOSS.format(epoch="outer_step / steps_per_epoch", result="(weights @ losses[1:]).mean()"), "raised"),
+        (LOSS.format(epoch=EPOCH, result="(weights @ losses[1:]).mean().item()"), "no tensor with a graph"),
+        (LOSS.format(epoch=EPOCH, result="(weights @ losses[1:]).mean().detach()"), "no tensor with a graph"),
     ],
     "ex-gradient": [
         (
@@ -202,6 +204,30 @@ WRONG = {
         (GRADIENT.format(join=JOIN.replace("k - 1", "K - k"), back=BACK, result="adjoint"), "wrong order"),
         (GRADIENT.format(join=JOIN, back=BACK.replace("path[k - 1]", "theta"), result="adjoint"), "Every Hessian"),
         (GRADIENT.format(join=JOIN.replace("query_loss", "support_loss"), back=BACK, result="adjoint"), "support loss"),
+        (
+            GRADIENT.format(join=JOIN, back=BACK.replace("path[k - 1]", "path[k]"), result="adjoint"),
+            "where its step ends",
+        ),
+        (
+            GRADIENT.format(join=JOIN, back=BACK.replace("path[k - 1]", "path[K]"), result="adjoint"),
+            "where no step starts",
+        ),
+        (
+            GRADIENT.format(join=JOIN.replace("path[k]", "path[k - 1]"), back=BACK, result="adjoint"),
+            "Each query gradient is taken where the step starts",
+        ),
+        (
+            "def multi_step_gradient(support_loss, query_loss, theta, alpha, weights):\n"
+            "    point, total = theta, 0\n"
+            "    for k, w in enumerate(weights, 1):\n"
+            "        point = point - alpha * torch.func.grad(support_loss)(point)\n"
+            "        term = w * torch.func.grad(query_loss)(point)\n"
+            "        for _ in range(k):\n"
+            "            term = term - alpha * torch.autograd.functional.hvp(support_loss, point, term)[1]\n"
+            "        total = total + term\n"
+            "    return total",
+            "Each term has its Hessians at theta^(k), where",
+        ),
         (GRADIENT.format(join=JOIN, back=BACK, result="-adjoint"), "sign is wrong"),
     ],
     "ex-spread": [
@@ -249,7 +275,7 @@ def flip_epoch(losses_a, losses_b, epochs):
     ],
     "ex-loss": [
         LOSS.format(epoch=EPOCH, result="(weights @ losses.mean(1)[1:]).float()"),
-        LOSS.format(epoch=EPOCH, result="sum(w * row.mean() for w, row in zip(weights, losses[1:])).item()"),
+        LOSS.format(epoch=EPOCH, result="[sum(w * row.mean() for w, row in zip(weights, losses[1:]))]"),
     ],
     "ex-gradient": [
         """

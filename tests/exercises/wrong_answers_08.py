@@ -37,6 +37,7 @@ def learn(train_tasks, test_task, theta, rate, K, beta, outer_steps):
         optimiser.zero_grad()
         torch.stack(losses).{reduce}().backward()
         optimiser.step()
+        {bound}
     support_loss, query_loss = test_task
     point = theta
     for k in range(K):
@@ -48,7 +49,7 @@ BACK = "adjoint = adjoint - hvp(support_loss, path[k], alpha[k] * adjoint)[1]"
 ROW, STACKED, BOTH = "-grad(support_loss)(path[k]) * adjoint", "torch.stack(rows[::-1])", "[theta, alpha]"
 RIGHT_LEARN = {
     "optimiser": "SGD", "trained": BOTH, "graph": "True", "used": "alpha[k]", "reduce": "mean", "tested": "support_loss",
-    "at_test": "alpha[k]", "result": "alpha, query_loss(point)",
+    "at_test": "alpha[k]", "bound": "pass", "result": "alpha, query_loss(point)",
 }  # fmt: skip
 
 
@@ -115,6 +116,12 @@ WRONG = {
         (learn(trained="[theta]"), "the optimiser does not have them"),
         (learn(trained="[theta]", at_test="rate"), "the optimiser does not have them"),
         (learn(at_test="rate"), "thrown away at test"),
+        (learn(used="alpha[k].clamp(min=0)"), "is there a bound"),
+        (learn(bound="alpha.data.clamp_(min=0)"), "is there a bound"),
+        (learn(bound="alpha.data.clamp_(min=1e-4)"), "is there a bound"),
+        (learn(bound="alpha.data.clamp_(max=1)"), "is there a bound"),
+        (learn(bound="alpha.data.clamp_(0, 1)"), "is there a bound"),
+        (learn(at_test="alpha[k].clamp(min=0)"), "the test loss is not"),
         (learn(graph="False"), "The rates differ"),
         (learn(reduce="sum"), "The rates differ"),
         (learn(optimiser="Adam"), "The rates differ"),

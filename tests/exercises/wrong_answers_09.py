@@ -40,6 +40,7 @@ WRONG = {
         (batch_norm(row="0"), "Row 0 is used in every step"),
         (batch_norm(row="min(step + 1, len(gamma) - 1)"), "step k uses row k."),
         (batch_norm(row="step - 1"), "not row k - 1"),
+        (batch_norm(row="min(max(step - 1, 0), len(gamma) - 1)"), "here step 1 has row 0 again"),
         (batch_norm(row="step"), "Beyond it there is no row"),
         (batch_norm(row="step % len(gamma)"), "the rows start again"),
         (batch_norm(row="step if step < len(gamma) else 0"), "Beyond K row 0"),

@@ -9,6 +9,7 @@ def first_order_steps(budget, second_order_steps, first_time, second_time):
     rest = budget - second_order_steps * second_time
     return {}
 """
+DISTANCE = "def start_rate(rate, steps, last):\n    return {}"
 CLOCK = "def order_at(step, steps_per_epoch, first_order_epochs):\n    return {}"
 SWING = "math.cos(math.pi * step / steps)"
 
@@ -81,6 +82,20 @@ WRONG = {
         (CLOCK.format("1 if step % steps_per_epoch < first_order_epochs else 2"), "not %"),
         (CLOCK.format("step.order"), "AttributeError"),
     ],
+    "ex-distance": [
+        (DISTANCE.format("2 * rate - last"), "step 0 has no partner."),
+        (DISTANCE.format("2 * rate"), "step 0 has no partner among"),
+        (DISTANCE.format("2 * steps * rate / (steps + 1)"), "The floor is missing: "),
+        (DISTANCE.format("2 * last + 2 * steps * (rate - last) / (steps + 1)"), "counted twice"),
+        (DISTANCE.format("2 * steps * (rate - last) / (steps + 1)"), "This is the swing"),
+        (DISTANCE.format("last + steps * (rate - last) / (steps + 1)"), "half of the swing"),
+        (DISTANCE.format("2 * steps * rate / (steps + 1) - last"), "step T too"),
+        (DISTANCE.format("last + 2 * steps * (rate - last) / (steps - 1)"), "is 1, not -1"),
+        (DISTANCE.format("rate"), "starts at the constant rate"),
+        (DISTANCE.format("steps * rate"), "the sum of the rates"),
+        (DISTANCE.format("3 * rate"), "In one test, with the inputs 0.01, 10, 0.001,"),
+        (DISTANCE.format("'twice'"), "A number was expected"),
+    ],
 }
 
 # Right answers in other styles: by PyTorch's own scheduler, as tensors, whole or not, without //.
@@ -108,5 +123,24 @@ def cosine(step, steps, first, last):
         CLOCK.format("1 if step < steps_per_epoch * first_order_epochs else 2"),
         CLOCK.format("1 + (step >= steps_per_epoch * first_order_epochs)"),
         CLOCK.format("2 - int(step / steps_per_epoch < first_order_epochs)"),
+    ],
+    "ex-distance": [
+        DISTANCE.format("last + 2 * steps * (rate - last) / (steps + 1)"),
+        """
+def start_rate(rate, steps, last):
+    import torch
+
+    shares = (1 + torch.cos(math.pi * torch.arange(steps, dtype=torch.float64) / steps)) / 2
+    return last + (rate - last) * steps / shares.sum()
+""",
+        """
+def start_rate(rate, steps, last):
+    low, high = 0.0, 10 * rate
+    for _ in range(100):
+        first = (low + high) / 2
+        rates = [last + (first - last) * (1 + math.cos(math.pi * t / steps)) / 2 for t in range(steps)]
+        low, high = (first, high) if sum(rates) < steps * rate else (low, first)
+    return first
+""",
     ],
 }

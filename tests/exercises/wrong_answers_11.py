@@ -49,6 +49,7 @@ ON, TIME = (
     "maml_step * steps_per_epoch * (on * early + (epochs - on) * late)",
 )
 EPOCH = "learner.epoch = step // steps_per_epoch"
+NETWORK = "*learner.model.parameters()"
 
 
 def switches(**changed: str | None) -> str:
@@ -96,6 +97,7 @@ WRONG = {
         (difference(width="a['test_ci95']"), "of a alone"),
         (difference(d="100 * (x - y)"), "per cent"),
         (difference(key="per_task_final_losses"), "These are the losses"),
+        (difference(width="1.96 * d.std(correction=0) / len(d) ** 0.5"), "divides by one less"),
         ("def difference(a, b):\n    return a['test_accuracy'] - b['test_accuracy']", "A vector of 2 entries"),
     ],
     "ex-spread": [
@@ -108,6 +110,11 @@ WRONG = {
         (SPREAD.format(result="a[0].std() / b[0].std()"), "before adaptation"),
         (SPREAD.format(result="a[-1].mean() / b[-1].mean()"), "ratio of the means"),
         (SPREAD.format(result="a[-1].std()"), "of a alone"),
+        (
+            SPREAD.format(result="(a[-1].std() / a[-1].mean()) / (b[-1].std() / b[-1].mean())"),
+            "These spreads are relative",
+        ),
+        (SPREAD.format(result="(a[-1] / a[0]).std() / (b[-1] / b[0]).std()"), "what is left of the start's loss"),
     ],
     "ex-seconds": [
         (SECONDS.format(on="annealing_epochs", result=TIME), "Where annealing outlasts the run"),
@@ -124,6 +131,17 @@ WRONG = {
             ),
             "counted in outer steps",
         ),
+        (
+            SECONDS.format(on=ON, result=TIME.replace("on * early", "on * (early + late) / 2")),
+            "The price does not fall with the weights",
+        ),
+        (
+            SECONDS.format(
+                on="min(1, annealing_epochs / epochs)",
+                result="maml_step * steps_per_epoch * epochs * (on / 2 * early + (1 - on / 2) * late)",
+            ),
+            "The price does not fall with the weights",
+        ),
         (SECONDS.format(on=ON, result="maml_step * (on * early + (epochs - on) * late)"), "steps of an epoch"),
         (SECONDS.format(on=ON, result="(on * early + (epochs - on) * late) / epochs"), "the multiple"),
         (
@@ -132,9 +150,11 @@ WRONG = {
         ),
     ],
     "ex-loop": [
+        (loop(trained=f"[{NETWORK}, *learner.step_sizes.parameters()]"), "does not know the rows of batch norm"),
+        (loop(trained=f"[{NETWORK}, *learner.batch_norm.parameters()]"), "does not know the step sizes"),
         (loop(trained="learner.model.parameters()", before="pass"), "Both faults"),
         (loop(before="pass"), "stands still at 0"),
-        (loop(trained="learner.model.parameters()"), "step sizes are meta-parameters too"),
+        (loop(trained="learner.model.parameters()"), "the network's weights alone"),
         (loop(before="learner.epoch = step"), "counted in outer steps; it is"),
         (loop(before="pass", after=EPOCH), "set after the meta-gradient"),
         (loop(before="learner.epoch = step // steps_per_epoch + 1"), "counted from 1"),
@@ -165,6 +185,11 @@ def difference(a, b):
     key = "per_task_final_accuracies"
     found = mamlkit.interval(torch.tensor(a[key]) - torch.tensor(b[key]))
     return [found.mean, found.half_width]
+""",
+        """
+def difference(a, b):
+    key = "per_task_final_accuracies"
+    return mamlkit.interval(torch.tensor(a[key]) - torch.tensor(b[key]))
 """,
     ],
     "ex-spread": [

@@ -13,10 +13,11 @@ from mamlkit._moved import MOVED
 
 PACKAGE = Path(mamlkit.__file__).parent
 CORE = (
-    "arguments", "functional", "tasks", "step_sizes", "inner_loop", "outer_loss", "batch_norm", "models",
-    "task_groups", "meta_gradient", "reptile", "learners", "algorithms", "evaluation",
+    "trees", "arguments", "randomness", "watches", "functional", "tasks", "step_sizes", "directions", "inner_loop",
+    "outer_loss", "batch_norm", "models", "task_groups", "meta_gradient", "reptile", "learners", "algorithms",
+    "evaluation",
 )  # fmt: skip
-ON_TOP = ("plots", "widgets", "checking", "recipes", "bench")
+ON_TOP = ("plots", "tables", "widgets", "checking", "recipes", "bench")
 
 
 def name_of(path):
@@ -103,7 +104,9 @@ def test_old_addresses_still_work(old):
 
 
 def test_names_that_moved_are_where_they_were():
+    from mamlkit.functional import Replay, WatchedLoss
     from mamlkit.learners import maml_plus_plus
     from mamlkit.meta_gradient import ENGINES
 
     assert maml_plus_plus is mamlkit.maml_plus_plus and "auto" not in ENGINES
+    assert Replay is mamlkit.randomness.Replay and WatchedLoss is mamlkit.watches.WatchedLoss

@@ -177,6 +177,8 @@ def conv4_groups(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> 
         parameters: where every task starts, by name.
         tasks: the batch.
     """
+    if not isinstance(tasks.support_x, Tensor):
+        raise TypeError(f"expected the inputs of a conv4 to be one tensor, got {type(tasks.support_x).__name__}")
     size = _tasks_a_call(tasks.support_x, inner)
     for first in range(0, tasks.num_tasks, size):
         yield _group(inner, parameters, tasks.select(slice(first, first + size)))

@@ -96,6 +96,7 @@ def test_errors_are_added_to_a_record_that_is_there(tmp_path, monkeypatch, capsy
     file.write_text('{"rows": [1]}', encoding="utf-8")
     monkeypatch.setattr(precision, "CASES", {"W5": precision.CASES["W5"]})
     monkeypatch.setattr(precision, "SEEDS", {"W5": 1})
+    monkeypatch.setattr(precision, "META_SEEDS", 1)
     monkeypatch.setattr(sys, "argv", ["bench", "--errors", "--out", str(file)])
     bench.main()
     record = json.loads(file.read_text(encoding="utf-8"))

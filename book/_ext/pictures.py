@@ -1,0 +1,48 @@
+"""Smaller pictures: of 256 colours, with their size in the page, and fetched when they are near the window."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from PIL import Image
+
+PICTURE = re.compile(r"<img (?P<attributes>[^>]*?)\s*/?>")
+SOURCE = re.compile(r'src="(?P<source>[^"]+\.png)"')
+
+
+def shrink(pages: dict[Path, str]) -> None:
+    """Write each PNG of the pages again where that makes it smaller, and give its element width, height and laziness."""
+    sizes: dict[Path, tuple[int, int]] = {}
+    for path, text in pages.items():
+        pages[path] = PICTURE.sub(lambda match, path=path: sized(match, path, sizes), text)
+
+
+def sized(match: re.Match[str], page: Path, sizes: dict[Path, tuple[int, int]]) -> str:
+    """The element with what a browser must know before the picture is there."""
+    attributes = match["attributes"]
+    source = SOURCE.search(attributes)
+    file = (page.parent / source["source"]).resolve() if source else None
+    if file is None or "width=" in attributes or "://" in attributes or not file.is_file():
+        return match[0]
+    if file not in sizes:
+        sizes[file] = with_fewer_colours(file)
+    width, height = sizes[file]
+    return f'<img {attributes} width="{width}" height="{height}" loading="lazy" decoding="async">'
+
+
+def with_fewer_colours(file: Path) -> tuple[int, int]:
+    """Width and height; the file has a palette afterwards, where that is smaller."""
+    with Image.open(file) as picture:
+        size, few = picture.size, None
+        opaque = picture.mode == "RGB" or (picture.mode == "RGBA" and picture.getextrema()[3] == (255, 255))
+        if opaque:
+            few = picture.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    if few is not None:
+        smaller = file.with_suffix(".palette")
+        few.save(smaller, "PNG", optimize=True)
+        if smaller.stat().st_size < file.stat().st_size:
+            smaller.replace(file)
+        else:
+            smaller.unlink()
+    return size

@@ -1,0 +1,44 @@
+"""Scripts after the text: what a page shows must not wait for them, and what it does not use it does not load."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+SCRIPT = re.compile(r"[ \t]*<script(?P<attributes>[^>]*)>(?P<body>.*?)</script>\n?", re.DOTALL)
+PRELOAD = re.compile(r'[ \t]*<link rel="preload" as="script"[^>]*>\n?')
+BEHIND = "  <!-- Scripts loaded after"  # the theme's own
+NEVER = ("fontawesome.js",)  # draws icons that the stylesheet shows too
+ONLY_SEARCH = ("searchtools.js", "language_data.js", "searchindex.js")
+ONLY_WITH = {
+    "design-tabs.js": 'class="sd-tab',
+    "togglebutton.js": 'class="toggle',
+    "widget_host.js": "widget-view+json",
+}
+
+
+def put_last(pages: dict[Path, str]) -> None:
+    """Move a page's scripts from its head to its end, in their order, without those that it can't use."""
+    for path, text in pages.items():
+        head, tag, rest = text.partition("</head>")
+        moved: list[str] = []
+
+        def take(match: re.Match[str], page: str = text, name: str = path.name, moved: list[str] = moved) -> str:
+            if "data-cfasync" in match["attributes"]:
+                return match[0]  # sets the colour scheme before anything is painted
+            if is_used(match["attributes"], page, name):
+                moved.append(match[0].replace(' defer="defer"', ""))
+            return ""
+
+        head = PRELOAD.sub("", SCRIPT.sub(take, head))
+        if moved:
+            pages[path] = head + tag + rest.replace(BEHIND, "".join(moved) + BEHIND, 1)
+
+
+def is_used(attributes: str, page: str, name: str) -> bool:
+    """Whether a page of this name needs a script with these attributes."""
+    if any(script in attributes for script in NEVER):
+        return False
+    if any(script in attributes for script in ONLY_SEARCH):
+        return name == "search.html"
+    return all(mark in page for script, mark in ONLY_WITH.items() if script in attributes)

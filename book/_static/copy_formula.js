@@ -1,0 +1,12 @@
+// Copied text holds formulas as TeX: what is seen on the page are characters of a font that mean nothing elsewhere.
+"use strict";
+document.addEventListener("copy", (event) => {
+  const selection = getSelection();
+  if (!selection.rangeCount) return;
+  const fragment = selection.getRangeAt(0).cloneContents();
+  const formulas = fragment.querySelectorAll("[data-tex]");
+  if (!formulas.length) return;
+  for (const formula of formulas) formula.textContent = formula.matches("div") ? `$$${formula.dataset.tex}$$` : `$${formula.dataset.tex}$`;
+  event.clipboardData.setData("text/plain", fragment.textContent);
+  event.preventDefault();
+});

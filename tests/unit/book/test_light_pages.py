@@ -1,0 +1,102 @@
+"""The last step of the build: formulas, stylesheets, pictures and scripts of small pages, twice, as in a second build."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+import formulas  # noqa: E402
+import pictures  # noqa: E402
+import scripts  # noqa: E402
+import stylesheets  # noqa: E402
+
+FORMULA = r'<p><span class="math notranslate nohighlight">\(a &lt; \alpha\)</span> and text</p>'
+SCRIPT = '<script src="_static/mathjax/tex-chtml.js"></script>'
+needs_node = pytest.mark.skipif(formulas.find_node() is None, reason="Node is not here: pages keep MathJax's script")
+
+
+@needs_node
+def test_formulas_are_set_with_mathml_and_keep_their_tex(tmp_path):
+    pages = {tmp_path / "a.html": FORMULA + SCRIPT, tmp_path / "b.html": "<p>nothing</p>"}
+    formulas.typeset(pages, tmp_path)
+    text = pages[tmp_path / "a.html"]
+    assert "<math" in text and 'data-tex="a &lt; \\alpha"' in text and text.endswith(" and text</p>")
+    assert "tex-chtml" not in text and r"\(" not in text
+    css = (tmp_path / "formulas.css").read_text()
+    assert "mjx-c1D6FC" in css and {file.suffix for file in (tmp_path / "formulas").iterdir()} == {".woff"}
+    before = dict(pages)
+    formulas.typeset(pages, tmp_path)
+    assert pages == before
+
+
+@needs_node
+def test_a_formula_that_is_wrong_is_named(tmp_path):
+    with pytest.raises(RuntimeError, match=r"\\frac"):
+        formulas.typeset({tmp_path / "a.html": FORMULA.replace(r"\alpha", r"\frac{1")}, tmp_path)
+
+
+def test_without_node_pages_stay_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(formulas, "find_node", lambda: None)
+    pages = {tmp_path / "a.html": FORMULA + SCRIPT}
+    formulas.typeset(pages, tmp_path)
+    assert pages == {tmp_path / "a.html": FORMULA + SCRIPT}
+
+
+def test_one_stylesheet_with_the_rules_that_can_apply(tmp_path):
+    (tmp_path / "_static" / "deep").mkdir(parents=True)
+    (tmp_path / "_static" / "base.css").write_text(".used { color: red } .unused, .used .late { color: blue }")
+    (tmp_path / "_static" / "deep" / "own.css").write_text(
+        '@import "../base.css"; @media print { .unused { top: 0 } #here:not(.gone) { background: url(../x.svg) } }'
+    )
+    (tmp_path / "_static" / "page.js").write_text('element.classList.add("late")')
+    page = tmp_path / "book" / "a.html"
+    html = '<title>A</title>\n<link rel="stylesheet" href="../_static/deep/own.css?v=1" />\n<p class="used" id="here">'
+    pages = {page: html}
+    stylesheets.unite(pages, tmp_path)
+    (sheet,) = (tmp_path / "_static").glob("book.*.css")
+    css = sheet.read_text().replace(" ", "")
+    assert css == '.used{color:red}.used.late{color:blue}@mediaprint{#here:not(.gone){background:url("x.svg")}}'
+    assert pages[page].count("stylesheet") == 1 and f"../_static/{sheet.name}" in pages[page]
+    before = dict(pages)
+    stylesheets.unite(pages, tmp_path)
+    assert pages == before, "a page that is light stays as it is"
+
+
+def test_pictures_say_their_size_and_wait(tmp_path):
+    colours = Image.linear_gradient("L").resize((60, 40))
+    Image.merge("RGB", [colours, colours.rotate(180), colours]).save(tmp_path / "a.png")
+    size = (tmp_path / "a.png").stat().st_size
+    pages = {tmp_path / "a.html": '<img alt="a" src="a.png" /><img alt="b" src="https://example.org/b.png">'}
+    pictures.shrink(pages)
+    first, second = pages[tmp_path / "a.html"].split("><")
+    assert 'width="60" height="40" loading="lazy"' in first and "lazy" not in second
+    assert (tmp_path / "a.png").stat().st_size <= size
+    before = dict(pages)
+    pictures.shrink(pages)
+    assert pages == before
+
+
+def test_scripts_come_last_in_their_order(tmp_path):
+    html = (
+        '<head><script data-cfasync="false">1</script>\n<script src="a.js"></script>\n<script>let b;</script>\n'
+        '<script src="fontawesome.js"></script>\n<script src="searchtools.js"></script>\n</head>'
+        "<body>text\n  <!-- Scripts loaded after <body> -->\n<script>z</script></body>"
+    )
+    pages = {tmp_path / "page.html": html, tmp_path / "search.html": html}
+    scripts.put_last(pages)
+    head, _, body = pages[tmp_path / "page.html"].partition("</head>")
+    assert head == '<head><script data-cfasync="false">1</script>\n'
+    assert [body.find(part) for part in ("text", "a.js", "let b", ">z<")] == sorted(
+        body.find(part) for part in ("text", "a.js", "let b", ">z<")
+    )
+    assert "fontawesome" not in body and "searchtools" not in body
+    assert "searchtools" in pages[tmp_path / "search.html"]
+    before = dict(pages)
+    scripts.put_last(pages)
+    assert pages == before
