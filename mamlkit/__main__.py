@@ -89,8 +89,10 @@ class Train:
                 progress=True,
             )
             if rank == 0:
-                last = history.rows[-1]
-                print(f"{history.step} outer steps in {history.seconds:.1f} s, meta-loss {last['meta_loss']:.4f}")
+                last = (
+                    f", meta-loss {history.rows[-1]['meta_loss']:.4f}" if history.rows else ""
+                )  # the user's to delete
+                print(f"{history.step} outer steps in {history.seconds:.1f} s{last}")
                 if history.best:
                     score, name = history.best[0]
                     print(f"best validation score {score:.4f} at {name}, kept in {self.out / 'checkpoints'}")
@@ -150,6 +152,8 @@ class Evaluate:
         if shipped and self.ensemble > 1:
             raise ValueError(f"expected an ensemble of 1 for a learner that ships, got {self.ensemble}")
         configuration = pretrained_learner(name)[1] if shipped else read_configuration(self.run_folder)
+        if self.root is not None and configuration.tasks.data not in ("omniglot", "folder"):
+            raise ValueError(f"expected --root only with omniglot or folder, where it does something, got {self.root}")
         data = configuration.tasks if self.root is None else dataclasses.replace(configuration.tasks, root=self.root)
         configuration = dataclasses.replace(configuration, tasks=data, device=self.device)
         if self.json is not None and (self.json.is_dir() or not self.json.parent.is_dir()):
@@ -287,7 +291,9 @@ def read_command_line() -> Train | Evaluate | Info:
             raise
         text = " ".join(line.strip(" +|│╭╮╰╯") for line in complaint.getvalue().splitlines())
         parts = re.split("[-─]{5,}", text)  # the title of the box, what is wrong, how to get help
-        raise ValueError(" ".join(parts[min(1, len(parts) - 1)].split())) from None
+        raise ValueError(
+            f"expected options as --help lists them, got: {' '.join(parts[min(1, len(parts) - 1)].split())}"
+        ) from None
 
 
 def main() -> None:
@@ -297,9 +303,14 @@ def main() -> None:
         command = read_command_line()
         command.run()
     except (ValueError, TypeError, OSError, TrainingDiverged) as error:
-        sys.exit(f"mamlkit: {str(error) or type(error).__name__}")
+        text = str(error) or type(error).__name__
+        if isinstance(error, OSError) and not text.startswith("expected "):  # the system's own words
+            text = f"expected files and folders that can be read and written, got: {text}"
+        sys.exit(f"mamlkit: {text}")
     except (MemoryError, RuntimeError) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0]
+        if text.startswith("expected "):
+            sys.exit(f"mamlkit: {text}")
         memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
         if not (memory or "home directory" in text):  # ~nosuchuser
             raise

@@ -15,7 +15,7 @@ from typing import Literal, Unpack
 from torch import nn
 from torch.nn import functional as F
 
-from mamlkit.arguments import expect_at_least, expect_model, expect_one_of
+from mamlkit.arguments import expect_at_least, expect_model, expect_one_of, expect_switch
 from mamlkit.batch_norm import PerStepBatchNorm
 from mamlkit.functional import batch_norm_layers, is_strange, parameters_of
 from mamlkit.inner_loop import Loss
@@ -146,6 +146,8 @@ def maml_plus_plus(
     expect_model(model)
     expect_at_least("inner_steps", inner_steps, 1)
     expect_one_of("step_sizes", step_sizes, ("fixed", *LearnedStepSizes.kinds))
+    expect_switch("per_step_weights", per_step_weights)
+    expect_switch("per_step_statistics", per_step_statistics)
     layers = batch_norm_layers(model).values()
     has_batch_norm = bool(layers)
     learned = any(not layer.affine or parameters_of(layer) for layer in layers)

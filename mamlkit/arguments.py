@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +27,12 @@ __all__ = [
     "expect_points",
     "expect_rate",
     "expect_same_tasks",
+    "expect_tensors",
     "tensors_of_tasks",
 ]
+
+
+Kind = TypeVar("Kind")
 
 
 def expect_at_least(name: str, value: int, minimum: int) -> int:
@@ -52,6 +58,93 @@ def expect_fraction(name: str, value: float) -> float:
     if expect_rate(name, value, zero=True) >= 1:
         raise ValueError(f"expected {name} < 1, got {value}")
     return float(value)
+
+
+def expect_seed(name: str, value: int) -> int:
+    """A whole number from 0 to 2^63 - 1: what torch's generators take, and no two of them alike."""
+    if expect_at_least(name, value, 0) >= 2**63:
+        raise ValueError(f"expected {name} < 2**63, got {value}")
+    return value
+
+
+def expect_switch(name: str, value: bool) -> bool:
+    """True or False: a text such as "no" would count as true."""
+    if not isinstance(value, bool):
+        raise TypeError(f"expected {name} to be True or False, got {describe(value)}")
+    return value
+
+
+def expect_kind(name: str, value: Kind, kind: type | tuple[type, ...], hint: str = "") -> Kind:
+    """An object of this kind, not the kind itself."""
+    if not isinstance(value, kind) or isinstance(value, type):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        words = " or ".join(one.__name__ for one in kinds)
+        raise TypeError(f"expected {name} to be of type {words}, got {describe(value)}{hint}")
+    return value
+
+
+def expect_function(name: str, value: Any, of: str) -> None:
+    """A function of two arguments; looked at where it says what it takes."""
+    if isinstance(value, type) or not callable(value):
+        raise TypeError(f"expected {name} to be a function of {of}, got {describe(value)}")
+    try:
+        signature = inspect.signature(value)
+    except (ValueError, TypeError):  # of C
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise TypeError(f"expected {name} to be a function of {of}, got {describe(value)}: {error}") from None
+
+
+def expect_parameters(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+    """Tensors that can stand in for parameters of a model, by name: of their shapes and types, and at least one."""
+    expect_kind("parameters", parameters, (Mapping,))
+    own = dict(model.named_parameters())
+    expect_names(list(own), list(parameters))
+    if not parameters:
+        raise ValueError(f"expected parameters by name, such as {', '.join(list(own)[:2])}, got none")
+    for name, value in parameters.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"expected parameter {name!r} to be a tensor, got {describe(value)}")
+        if (value.shape, value.dtype) != (own[name].shape, own[name].dtype):
+            here, there = (f"{tuple(end.shape)} of {end.dtype}" for end in (own[name], value))
+            raise ValueError(f"expected parameter {name!r} of the model's shape {here}, got {there}")
+
+
+def expect_rates(rates: Any, parameters: Mapping[str, Tensor]) -> None:
+    """Step sizes by name: of parameters that are there, each a finite number or a tensor that fits the parameter."""
+    if not isinstance(rates, Mapping) or not rates:
+        raise ValueError(f"expected step sizes by parameter name, at least one, got {describe(rates)}")
+    expect_names(list(parameters), list(rates))
+    for name, rate in rates.items():
+        shape = parameters[name].shape
+        if isinstance(rate, Tensor):
+            if rate.shape not in ((), shape):
+                raise ValueError(
+                    f"expected a step size of shape () or {tuple(shape)} for {name!r}, got {tuple(rate.shape)}"
+                )
+        elif isinstance(rate, bool) or not isinstance(rate, (int, float)) or not math.isfinite(rate):
+            raise ValueError(f"expected a finite number as step size of {name!r}, got {describe(rate)}")
+
+
+@contextlib.contextmanager
+def explained(*parts: tuple[str, Tree]) -> Iterator[None]:
+    """After torch failed inside, say which shapes and types it got."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        if type(error) is not RuntimeError or reason.startswith("expected ") or not _OF_SHAPES.search(reason):
+            raise
+        found = [pair for name, tree in parts for pair in named_leaves(name, tree) if isinstance(pair[1], Tensor)]
+        came = ", ".join(f"{place} {tuple(value.shape)} of {value.dtype}" for place, value in found[:6])
+        raise RuntimeError(
+            f"expected inputs and targets that the model and the loss take, got {came}{', ...' * (len(found) > 6)}: {reason:.150}"
+        ) from error
+
+
+_OF_SHAPES = re.compile("shape|size|dtype|dimension|[0-9]-?D|channels|scalar type", re.IGNORECASE)
 
 
 def expect_one_of(name: str, value: str, allowed: Sequence[str]) -> str:
@@ -94,7 +187,7 @@ def expect_model(model: nn.Module) -> nn.Module:
 def expect_points(name: str, x: Tree, y: Tree) -> None:
     """Inputs and targets of one set of points: ``(points, *input)`` and ``(points, *output)``, or trees of such."""
     for part, tree in (("inputs", x), ("targets", y)):
-        for place, value in _tensors_of(f"the {name} {part}", tree):
+        for place, value in expect_tensors(f"the {name} {part}", tree):
             if value.ndim == 0:
                 raise ValueError(f"expected {place} to have an axis of points, got a tensor without axes")
             _expect_equal("points", f"the {name} {part}", place, value.shape[0], first(tree).shape[0])
@@ -107,7 +200,7 @@ def expect_points(name: str, x: Tree, y: Tree) -> None:
         )
 
 
-def _tensors_of(name: str, tree: Tree) -> list[tuple[str, Tensor]]:
+def expect_tensors(name: str, tree: Tree) -> list[tuple[str, Tensor]]:
     """The tensors of a tree, each with where it stands; there is one at least, and nothing else."""
     found = named_leaves(name, tree)
     for place, value in found:
@@ -132,7 +225,7 @@ def expect_same_tasks(tasks: Sequence[Tree]) -> None:
     support_x, support_y, query_x, query_y = tasks
     for name, x, y in (("support", support_x, support_y), ("query", query_x, query_y)):
         for part, tree in (("inputs", x), ("targets", y)):
-            for place, value in _tensors_of(f"the {name} {part}", tree):
+            for place, value in expect_tensors(f"the {name} {part}", tree):
                 if value.ndim < 2:
                     place = place.removeprefix("the ")
                     raise ValueError(f"expected {place} of shape (tasks, points, ...), got {tuple(value.shape)}")
@@ -234,8 +327,7 @@ _SAME_SHAPE_MODULES = (
 
 def checked_loss(loss: Callable[[Tree, Tree], Tensor]) -> Callable[[Tree, Tree], Tensor]:
     """The same loss, which first looks at what it gets and then at what it gives: shapes and types only, so it is free."""
-    if isinstance(loss, type) or not callable(loss):
-        raise TypeError(f"expected loss to be a function of outputs and targets, got {describe(loss)}")
+    expect_function("loss", loss, "outputs and targets")
     same_shape = loss in _SAME_SHAPE or isinstance(loss, _SAME_SHAPE_MODULES)
     classes = loss is F.cross_entropy or isinstance(loss, nn.CrossEntropyLoss)
 
@@ -288,6 +380,8 @@ def checked_loss(loss: Callable[[Tree, Tree], Tensor]) -> Callable[[Tree, Tree],
 def _one_number(value: object) -> Tensor:
     if not isinstance(value, Tensor) or value.shape != ():
         raise ValueError(f"expected loss to give one number, the mean over points, got {_shape_of(value)}")
+    if not value.is_floating_point():
+        raise TypeError(f"expected loss to give a real number, got {value.dtype}")
     return value
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mamlkit.arguments import expect_at_least
+from mamlkit.arguments import expect_at_least, expect_kind, expect_switch
 from mamlkit.functional import batch_norm_layers, key_of, name_of, parameters_of
 
 __all__ = ["PerStepBatchNorm"]
@@ -32,7 +32,9 @@ class PerStepBatchNorm(nn.Module):
     def __init__(self, model: nn.Module, steps: int, *, weights: bool, statistics: bool) -> None:
         super().__init__()
         self.steps = expect_at_least("steps", steps, 1)
-        layers = batch_norm_layers(model)
+        if not any([expect_switch("weights", weights), expect_switch("statistics", statistics)]):
+            raise ValueError("expected weights or statistics, or both, got neither")
+        layers = batch_norm_layers(expect_kind("model", model, nn.Module))
         if not layers:
             raise ValueError(f"expected a model with batch-norm layers, got {type(model).__name__} without any")
         self._rows = nn.ParameterDict()

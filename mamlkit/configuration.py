@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -14,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mamlkit.algorithms import ALGORITHMS
 from mamlkit.arguments import expect_device, expect_one_of, expect_rate
@@ -268,7 +270,7 @@ class Configuration:
         if o.schedule is None:
             return optimiser, None
         settings = _settings("schedule", o.schedule_settings)
-        schedule = _made(torch.optim.lr_scheduler, LRScheduler, "schedule", o.schedule, optimiser, settings)
+        schedule = _made(torch.optim.lr_scheduler, LRScheduler, "schedule", o.schedule, optimiser, settings, _tried)
         return optimiser, expect_schedule(schedule, optimiser, self.training.outer_steps, validates=True)
 
     def _model(self, image_shape: tuple[int, int, int] | None) -> nn.Module:
@@ -314,7 +316,13 @@ class Configuration:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"expected a recorded configuration, got one that does not fit: {error}") from None
-        for part in (configuration.tasks, configuration.network, configuration.learner, configuration.optimiser):
+        for part in (
+            configuration.tasks,
+            configuration.network,
+            configuration.learner,
+            configuration.optimiser,
+            configuration,
+        ):
             _expect_types(part)
         return configuration
 
@@ -338,11 +346,31 @@ def _settings(part: str, texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _made(module: Any, base: type[Any], part: str, name: str, first: Any, settings: Mapping[str, Any]) -> Any:
+def _tried(kind: type[Any], optimiser: Optimizer, settings: Mapping[str, Any]) -> None:
+    """Some settings fail in the first steps only: these are taken by a copy."""
+    trial = copy.deepcopy(optimiser)
+    schedule = kind(trial, **settings)
+    for _ in range(2):
+        trial.step()
+        schedule.step(*([1.0] if isinstance(schedule, ReduceLROnPlateau) else []))
+        if odd := [group["lr"] for group in trial.param_groups if not 0 <= group["lr"] < math.inf]:
+            raise ValueError(f"a rate of {odd[0]}")
+
+
+def _made(
+    module: Any,
+    base: type[Any],
+    part: str,
+    name: str,
+    first: Any,
+    settings: Mapping[str, Any],
+    tried: Callable[[type[Any], Any, Mapping[str, Any]], None] = lambda *_: None,
+) -> Any:
     """An optimiser or a schedule of torch by its name."""
     kinds = {n: k for n, k in vars(module).items() if isinstance(k, type) and issubclass(k, base) and k is not base}
     kind = kinds[expect_one_of(part, name, sorted(n for n in kinds if not n.startswith("_")))]
     try:
+        tried(kind, first, settings)
         return kind(first, **settings)
     except Exception as error:  # each checks its settings in its own way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -353,6 +381,10 @@ def _expect_types(part: object) -> None:
     """Words that are among those allowed, and switches that are True or False: a JSON file may hold anything."""
     for name, kind in get_type_hints(type(part)).items():
         value, words = getattr(part, name), get_args(kind) if get_origin(kind) is Literal else ()
+        if type(None) in get_args(kind):  # or nothing
+            if value is None:
+                continue
+            kind = get_args(kind)[0]
         if words:
             expect_one_of(name, value, words)
         elif kind is bool and not isinstance(value, bool):
@@ -361,6 +393,8 @@ def _expect_types(part: object) -> None:
             raise ValueError(f"expected {name} to be texts, got {list(value)}")
         elif kind is str and not isinstance(value, str):
             raise ValueError(f"expected {name} to be a text, got {value!r}")
+        elif kind is float and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise ValueError(f"expected {name} to be a number, got {value!r}")
         elif kind is int and (isinstance(value, bool) or not isinstance(value, int)):
             raise ValueError(f"expected {name} to be a whole number, got {value!r}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,13 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mamlkit.arguments import describe, expect_at_least
+from mamlkit.arguments import describe, expect_at_least, expect_function, expect_kind
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
 from mamlkit.tasks import Tasks
-from mamlkit.trees import Tree, each, joined
+from mamlkit.trees import Tree, each, joined, leaves
 
-__all__ = ["Evaluation", "Interval", "evaluate", "evaluate_ensemble", "interval"]
+__all__ = ["Evaluation", "Interval", "evaluate", "evaluate_ensemble", "expect_learner", "interval"]
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ class Evaluation:
 
     def loss(self, step: int = -1) -> Interval:
         """Mean query loss after ``step`` steps (the last one when not given)."""
-        return interval(self.losses[step])
+        return interval(_at(self.losses, step))
 
     def accuracy(self, step: int = -1) -> Interval:
         """Mean query accuracy after ``step`` steps, a fraction."""
-        return interval(_known(self._accuracies()[step]))
+        return interval(_known(_at(self._accuracies(), step)))
 
     def score(self, step: int = -1) -> Interval:
         """Mean of the metric that was given, after ``step`` steps."""
         if self.scores is None:
             raise ValueError("expected an evaluation with metric=..., got one without")
-        return interval(self.scores[step])
+        return interval(_at(self.scores, step))
 
     @property
     def gain(self) -> Interval:
@@ -70,8 +70,8 @@ class Evaluation:
 
     def share_above(self, accuracy: float) -> float:
         """The share of tasks whose accuracy after the last step is above this fraction."""
-        if not 0 <= accuracy <= 1:
-            raise ValueError(f"expected an accuracy as a fraction from 0 to 1, got {accuracy}")
+        if not (isinstance(accuracy, (int, float)) and 0 <= accuracy <= 1):
+            raise ValueError(f"expected an accuracy as a fraction from 0 to 1, got {accuracy!r}")
         return (_known(self._accuracies()[-1]) > accuracy).double().mean().item()
 
     def to_json(self) -> dict[str, Any]:
@@ -95,6 +95,21 @@ class Evaluation:
         return self.accuracies
 
 
+def expect_learner(learner: Learner) -> Learner:
+    """What an algorithm makes of a model: neither the model nor the facade."""
+    inside = getattr(learner, "learner", None)
+    hint = ": pass its learner" if isinstance(inside, Learner) else "; maml(model), for instance, makes one"
+    return expect_kind("learner", learner, Learner, hint)
+
+
+def _at(values: Tensor, step: int) -> Tensor:
+    """The row of an inner step; from the last one where it is negative."""
+    last = len(values) - 1
+    if isinstance(step, bool) or not isinstance(step, int) or not -last - 1 <= step <= last:
+        raise ValueError(f"expected an inner step from 0 to {last}, got {step!r}")
+    return values[step]
+
+
 def _known(accuracies: Tensor) -> Tensor:
     """Without tasks that have no label to judge by."""
     return accuracies if accuracies.is_meta else accuracies[~accuracies.isnan()]
@@ -113,6 +128,8 @@ def interval(values: Shaped[Tensor, " tasks"]) -> Interval:
     """
     if not isinstance(values, Tensor):
         raise TypeError(f"expected a tensor with one value for each task, got {type(values).__name__}")
+    if values.is_complex():
+        raise TypeError(f"expected real values, got {values.dtype}")
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"expected one value for each of at least two tasks, got shape {tuple(values.shape)}")
     wide = values.double()
@@ -161,19 +178,22 @@ def evaluate_ensemble(
     Raises:
         TypeError, ValueError: without a learner, or if the tensors of the batch do not fit each other.
     """
-    if not learners:
-        raise ValueError("expected at least one learner, got none")
+    if not isinstance(learners, (list, tuple)) or not learners:
+        raise ValueError(f"expected at least one learner in a list, got {describe(learners) if learners else 'none'}")
     for learner in learners:
+        expect_learner(learner)
         batches = learner.expect_batches(tasks)
     expect_at_least("chunk", chunk, 1)
     steps = learners[0].inner_steps if steps is None else steps
-    if metric is not None and (isinstance(metric, type) or not callable(metric)):
-        raise TypeError(f"expected metric to be a function of outputs and targets, got {describe(metric)}")
+    if metric is not None:
+        expect_function("metric", metric, "outputs and targets")
     losses, accuracies, scores = [], [], []
     starts = [(batch, first) for batch in batches for first in range(0, batch.num_tasks, chunk)]
     for batch, first in starts:
         part = batch.select(slice(first, first + chunk))
         outputs = [learner.query_outputs(part, steps) for learner in learners]
+        if len(shapes := {_shapes(values) for values in outputs}) > 1:
+            raise ValueError(f"expected learners with outputs of one shape, got {', '.join(sorted(shapes))}")
         mean = joined(_mean, outputs) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
         losses.append(torch.stack([learners[0].task_losses(values, part.query_y) for values in each(mean)]))
         accuracies.append(_accuracies(learners[0].loss, mean, part.query_y))
@@ -189,6 +209,15 @@ def evaluate_ensemble(
         torch.cat(known, 1) if len(known) == len(accuracies) else None,
         torch.cat(scores, 1) if scores else None,
     )
+
+
+def _shapes(outputs: Tree) -> str:
+    """The shape of a tensor; of several all of them, by name where they have names."""
+    if isinstance(outputs, Mapping):
+        named = [f"{name!r}: {_shapes(outputs[name])}" for name in sorted(outputs, key=str) if leaves(outputs[name])]
+        return f"{{{', '.join(named)}}}"
+    shapes = ", ".join(str(tuple(value.shape)) for value in leaves(outputs))
+    return shapes if isinstance(outputs, Tensor) else f"{type(outputs).__name__} of {shapes}"
 
 
 def _mean(values: list[Tensor]) -> Tensor:

@@ -44,6 +44,8 @@ BatchNormMode = Literal["batch", "collect", "running"]
 
 def parameters_of(model: nn.Module) -> dict[str, Tensor]:
     """The parameters of a model that can be learned, by name."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected model to be a torch.nn.Module, got {type(model).__name__}")
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 

@@ -27,10 +27,14 @@ from mamlkit.arguments import (
     checked_loss,
     expect_at_least,
     expect_gradients,
+    expect_kind,
     expect_model,
     expect_names,
     expect_on_model,
+    expect_parameters,
     expect_points,
+    expect_rates,
+    explained,
 )
 from mamlkit.directions import Direction, Memory, in_turn
 from mamlkit.functional import FunctionalModel, Parameters, parameters_of
@@ -240,11 +244,13 @@ def adapt(
     expect_points("support", support_x, support_y)
     expect_at_least("steps", steps, 1)
     start = parameters_of(model) if parameters is None else parameters
+    expect_kind("parameters", start, (Mapping,))
     sizes = step_sizes if isinstance(step_sizes, StepSizes) else FixedStepSize(start, step_sizes)
     network = FunctionalModel(model, name="support")
     if order not in (0, 1, 2):
         raise ValueError(f"expected order 0, 1 or 2, got {order!r}")
-    expect_names([name for name, _ in model.named_parameters()], list(start))
+    expect_parameters(model, start)
+    expect_rates(sizes(0), start)
     expect_on_model(model, ("support inputs", support_x), ("support targets", support_y))
     loss = checked_loss(loss)
     if order:  # given parameters may be plain tensors, as in a state_dict
@@ -255,4 +261,5 @@ def adapt(
     def support_loss(current: Parameters, step: int) -> Tensor:
         return loss(network(current, support_x, twice=order == 2), support_y)  # ()
 
-    return descend(support_loss, start, sizes, steps, order, in_turn(direction))
+    with explained(("support inputs", support_x), ("support targets", support_y)):
+        return descend(support_loss, start, sizes, steps, order, in_turn(direction))

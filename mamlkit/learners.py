@@ -26,13 +26,20 @@ from mamlkit.arguments import (
     checked_loss,
     describe,
     expect_at_least,
+    expect_kind,
     expect_model,
     expect_names,
     expect_on_model,
     expect_one_of,
+    expect_parameters,
     expect_points,
+    expect_rates,
     expect_same_tasks,
+    expect_seed,
+    expect_switch,
+    expect_tensors,
     explain_labels,
+    explained,
 )
 from mamlkit.batch_norm import PerStepBatchNorm
 from mamlkit.directions import Direction, in_turn
@@ -137,12 +144,18 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.model = expect_model(model)
+        expect_switch("dropout", dropout)
+        if autocast not in (None, torch.bfloat16, torch.float16):
+            raise TypeError(f"expected autocast to be None, torch.bfloat16 or torch.float16, got {describe(autocast)}")
         self.inner_steps = expect_at_least("inner_steps", inner_steps, 1)
         if order not in (0, 1, 2):
             raise ValueError(f"expected order 0, 1 or 2, got {order!r}")
         expect_one_of("query_statistics", query_statistics, ("batch", "running"))
         checked_loss(loss)
         self._autocast, self._asked = autocast, (dropout, engine)
+        if batch_norm is not None:
+            expect_kind("batch_norm", batch_norm, PerStepBatchNorm)
+            expect_names([name for name, _ in model.named_parameters()], sorted(batch_norm.weight_names))
         theta = _without_rows(model, batch_norm)
         chosen = which(theta, adapted)
         self._adapted = frozenset(chosen) if adapted is not None and not callable(adapted) else adapted
@@ -158,16 +171,22 @@ class Learner(nn.Module):
             raise ValueError(
                 f"expected a direction without parameters for Reptile, which takes no derivative of it, got {names[0]!r}"
             )
-        self.outer_loss: OuterLoss = outer_loss or FinalStep()
+        self.outer_loss: OuterLoss = (
+            FinalStep() if outer_loss is None else expect_kind("outer_loss", outer_loss, OuterLoss)
+        )
         self.first_order_epochs = expect_at_least("first_order_epochs", first_order_epochs, 0)
         self.batch_norm, self.query_statistics = batch_norm, query_statistics
-        self.keep_statistics = keep_statistics
-        if not isinstance(keep_statistics, bool):
-            raise TypeError(f"expected keep_statistics to be True or False, got {describe(keep_statistics)}")
-        self.seed = expect_at_least("seed", seed, 0)
+        self.keep_statistics = expect_switch("keep_statistics", keep_statistics)
+        self.seed = expect_seed("seed", seed)
         self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
         self._known = set(parameters_of(model))
-        self._adapts_all = set(theta) <= set(self.step_sizes(0))
+        rates = self.step_sizes(0)
+        expect_rates(rates, theta)
+        if not any(name in rates for name in chosen):
+            raise ValueError(
+                f"expected a step size of what is adapted, such as {chosen[0]!r}, got {next(iter(rates))!r}"
+            )
+        self._adapts_all = set(theta) <= set(rates)
         self._seen: tuple[object] = (None,)  # the loss that was watched; a tuple, as a module would be registered
         self._runs_together = True  # until a loss is met that does not
         self._look()
@@ -364,9 +383,12 @@ class Learner(nn.Module):
             TypeError, ValueError: if the tensors of the batch do not fit each other.
         """
         batches = self.expect_batches(tasks)
+        expect_at_least("first_task", first_task, 0)
+        expect_at_least("epoch", self.epoch, 0)
         self._look()
         self._written.clear()
-        loss, gradients = self._mean(batches, first_task)
+        with explained(*_points_of(batches)):
+            loss, gradients = self._mean(batches, first_task)
         self._expect_gradients_found()
         learned = self.meta_parameters()
         for name, gradient in gradients.items():
@@ -395,6 +417,7 @@ class Learner(nn.Module):
             raise RuntimeError("expected gradients to be switched on, got meta_backward under torch.no_grad()")
         inner, theta, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
         weights = self.outer_loss.weights(self.inner_steps, self.epoch)  # MAML: 0, ..., 0, 1; MAML++: of each step
+        _expect_weights(weights, self.inner_steps)
         try:
             loss, gradients = self.engine(MetaStep(inner, theta, tasks, weights, list(learned.values()), first_task))
         except (IndexError, RuntimeError):
@@ -465,7 +488,8 @@ class Learner(nn.Module):
             any_type=self._autocast is not None,
         )
         start = {name: value.detach().clone() for name, value in self.initialisation().items()}  # outlives training
-        path = self.inner_loop(steps=steps).trajectory(start, support_x, support_y)
+        with explained(("support inputs", support_x), ("support targets", support_y)):
+            path = self.inner_loop(steps=steps).trajectory(start, support_x, support_y)
         self._expect_gradients_found()
         return path
 
@@ -479,7 +503,7 @@ class Learner(nn.Module):
         Returns:
             ``(steps + 1, tasks, query, *output)``, or a tuple or dict of such where the model gives one.
         """
-        inner = self.inner_loop(steps=steps)
+        tasks, inner = self.expect_tasks(tasks), self.inner_loop(steps=steps)
 
         def answers() -> Tree:
             outputs = []
@@ -490,7 +514,8 @@ class Learner(nn.Module):
             return joined(lambda groups: torch.cat(groups, 1), outputs)
 
         try:
-            found = self._generally(answers)
+            with explained(*_points_of([tasks])):
+                found = self._generally(answers)
         except (IndexError, RuntimeError):
             self._explain(tasks)
             raise
@@ -550,11 +575,14 @@ class Learner(nn.Module):
             step: how many inner steps made them, for batch norm; K when not given.
         """
         if parameters is not None:
-            expect_names([name for name, _ in self.model.named_parameters()], list(parameters))
+            expect_parameters(self.model, parameters)
+        expect_tensors("inputs", x)
+        expect_on_model(self.model, ("inputs", x), any_type=self._autocast is not None)
         start = self.initialisation() if parameters is None else parameters
-        step = self.inner_steps if step is None else step
+        step = self.inner_steps if step is None else expect_at_least("step", step, 0)
         self._look()
-        return self._forward(self._query_eval, judges=True)(start, x, max(step - 1, 0))
+        with explained(("inputs", x)):
+            return self._forward(self._query_eval, judges=True)(start, x, max(step - 1, 0))
 
     def _forward(self, network: FunctionalModel, *, judges: bool = False, twice: bool = False) -> Forward:
         def forward(parameters: Parameters, x: Tree, step: int) -> Tree:
@@ -564,6 +592,18 @@ class Learner(nn.Module):
             return network({**parameters, **rows}, x, twice=twice)  # MAML++: with the batch norm of this step
 
         return forward
+
+
+def _points_of(batches: Sequence[TaskBatch]) -> list[tuple[str, Tree]]:
+    return [(f"tasks with {name}", part) for name, part in batches[-1]._asdict().items()]
+
+
+def _expect_weights(weights: Tensor, steps: int) -> None:
+    expect_kind("weights of the query losses", weights, Tensor)
+    if weights.shape != (steps,) or not (weights.isfinite().all() and weights.any()):
+        raise ValueError(
+            f"expected {steps} finite weights of query losses that are not all 0, one a step, got {weights.tolist()}"
+        )
 
 
 def _without_rows(model: nn.Module, batch_norm: PerStepBatchNorm | None) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,16 +14,24 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from mamlkit.algorithms import ALGORITHMS
-from mamlkit.arguments import expect_at_least, expect_one_of, expect_rate, tensors_of_tasks
+from mamlkit.arguments import (
+    describe,
+    expect_at_least,
+    expect_kind,
+    expect_one_of,
+    expect_rate,
+    expect_switch,
+    tensors_of_tasks,
+)
 from mamlkit.evaluation import Evaluation, evaluate
 from mamlkit.functional import Parameters, unchanged_on_error
 from mamlkit.inner_loop import Loss
-from mamlkit.learners import Learner
+from mamlkit.learners import Learner, Switches
 from mamlkit.step_sizes import LearnedStepSizes
 from mamlkit.tasks import TaskBatch, TaskList, Tasks, listed
 from mamlkit.trees import Several, Tree
 
-__all__ = ["ModelAgnosticMetaLearning", "evaluate_maml", "train_maml"]
+__all__ = ["ModelAgnosticMetaLearning", "evaluate_maml", "expect_system", "train_maml"]
 
 Batch = Tensor | Sequence[Tree] | Mapping[str, Tree]
 
@@ -67,10 +76,14 @@ class ModelAgnosticMetaLearning:
         **switches: Any,
     ) -> None:
         expect_one_of("algorithm", algorithm, [name for name in ALGORITHMS if name != "maml++"])
-        if plus_plus and algorithm != "maml":
+        if expect_switch("plus_plus", plus_plus) and algorithm != "maml":
             raise ValueError(f"expected algorithm='maml' with plus_plus=True, got {algorithm!r}")
         expect_rate("outer_lr", outer_lr)
+        expect_switch("mixed_precision", mixed_precision)
         make = ALGORITHMS["maml++" if plus_plus else algorithm]
+        taken = {*inspect.signature(make).parameters, *Switches.__annotations__} - {"model", "switches", "autocast"}
+        if unknown := [name for name in switches if name not in taken]:
+            raise TypeError(f"expected switches out of {', '.join(sorted(taken))}, got {unknown[0]!r}")
         autocast = torch.bfloat16 if mixed_precision else None
         self.learner: Learner = make(
             model, inner_steps=inner_steps, inner_lr=inner_lr, loss=loss, autocast=autocast, **switches
@@ -171,6 +184,10 @@ def train_maml(
     expect_at_least("steps", steps, 1)
     expect_at_least("steps_per_epoch", steps_per_epoch, 1)
     losses: list[float] = []
+    expect_system(system)
+    expect_kind("batches", batches, (Iterable,))
+    if isinstance(batches, TaskBatch):
+        raise TypeError("expected meta-batches one after the other, such as a TaskStream or a list, got one TaskBatch")
     source = iter(batches)
     for step in tqdm(range(steps), disable=not progress, unit="step"):
         tasks = next(source, None)
@@ -179,6 +196,8 @@ def train_maml(
         # Counted over all calls: a second one goes on where the first ended.
         system.learner.epoch = system.learner.meta_steps // steps_per_epoch
         tasks = listed(tasks)
+        if not isinstance(tasks, TaskList) and (not isinstance(tasks, (list, tuple)) or len(tasks) != 4):
+            raise TypeError(f"expected meta-batches as TaskBatch, got {describe(tasks)}")
         losses.append(system._step(tasks) if isinstance(tasks, TaskList) else system.meta_train_step(*tasks))
     return losses
 
@@ -189,4 +208,9 @@ def evaluate_maml(system: ModelAgnosticMetaLearning, tasks: Tasks, *, steps: int
     ``result.accuracy(0)`` is before, ``result.accuracy()`` after, ``result.gain`` the difference, ``result.share_above(0.8)`` the
     share of tasks above 80 %; ``mamlkit.plots.plot_adaptation({"MAML": result})`` draws it.
     """
-    return evaluate(system.learner, tasks, steps=steps)
+    return evaluate(expect_system(system).learner, tasks, steps=steps)
+
+
+def expect_system(system: ModelAgnosticMetaLearning) -> ModelAgnosticMetaLearning:
+    """The facade, and not the learner inside."""
+    return expect_kind("system", system, ModelAgnosticMetaLearning, "; for a learner take fit and evaluate")

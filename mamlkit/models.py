@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from mamlkit.arguments import expect_at_least, expect_one_of
+from mamlkit.arguments import describe, expect_at_least, expect_one_of, expect_seed
 from mamlkit.randomness import fixed_randomness
 
 __all__ = ["Conv4", "conv4", "mlp"]
@@ -25,6 +25,8 @@ def mlp(sizes: Sequence[int] = (1, 40, 40, 1), *, seed: int | None = None) -> nn
     Raises:
         ValueError: with fewer than two sizes, or a size below 1.
     """
+    if not isinstance(sizes, (list, tuple)):
+        raise TypeError(f"expected sizes as a list of whole numbers, got {describe(sizes)}")
     if len(sizes) < 2:
         raise ValueError(f"expected at least an input and an output size, got {tuple(sizes)}")
     for size in sizes:
@@ -77,8 +79,8 @@ def conv4(
     expect_at_least("filters", filters, 1)
     expect_one_of("downsample", downsample, ("pool", "stride"))
     expect_one_of("activation", activation, ("relu", "leaky_relu"))
-    if not 0 <= dropout < 1:
-        raise ValueError(f"expected 0 <= dropout < 1, got {dropout}")
+    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise ValueError(f"expected 0 <= dropout < 1, got {dropout!r}")
     strided = downsample == "stride"
     layers: list[nn.Module] = []
     size = image_size
@@ -108,4 +110,6 @@ def conv4(
 
 def seeded(seed: int | None) -> AbstractContextManager[None]:
     """``with seeded(3): ...`` draws from seed 3 and leaves torch's global generator as it was; ``None`` changes nothing."""
+    if seed is not None:
+        expect_seed("seed", seed)
     return fixed_randomness(seed, torch.device("cpu"))

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
 from mamlkit.arguments import describe
@@ -57,6 +57,8 @@ def expect_optimiser(optimiser: Optimizer, learner: Learner) -> Optimizer:
     closure = inspect.signature(optimiser.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise TypeError(f"expected an optimiser whose step() needs no closure, got {type(optimiser).__name__}")
+    if isinstance(optimiser, SparseAdam):
+        raise TypeError("expected an optimiser for dense gradients, got SparseAdam")
     if any("lr" not in group for group in optimiser.param_groups):
         raise ValueError(f"expected parameter groups with a rate 'lr', got {type(optimiser).__name__} without one")
     held = {id(parameter) for group in optimiser.param_groups for parameter in group["params"]}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mamlkit.arguments import expect_at_least
+from mamlkit.arguments import describe, expect_at_least
 
 __all__ = ["AnnealedMultiStep", "FinalStep", "MultiStep", "OuterLoss"]
 
@@ -47,6 +47,9 @@ class MultiStep:
 
     def __init__(self, weights: Sequence[float] | None = None) -> None:
         if weights is not None:
+            numbers = isinstance(weights, Iterable) and not isinstance(weights, str)
+            if not numbers or any(isinstance(weight, str) for weight in weights):
+                raise TypeError(f"expected one weight, a number, for each inner step, got {describe(weights)}")
             weights = [float(weight) for weight in weights]
             if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
                 raise ValueError(f"expected finite weights >= 0 that are not all 0, got {weights}")

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from mamlkit.arguments import expect_kind
 from mamlkit.evaluation import Evaluation
 
 __all__ = ["COLOURS", "STYLES", "plot_adaptation", "plot_learning_curve", "use_style"]
@@ -66,6 +67,8 @@ def plot_adaptation(results: Mapping[str, Evaluation], ax: Axes | None = None, a
         ax: where to draw; a new figure when not given.
         accuracy: draw accuracies in per cent instead of losses.
     """
+    for result in expect_kind("results", results, (Mapping,)).values():
+        expect_kind("each result", result, Evaluation)
     ax = ax or plt.subplots()[1]
     for name, result in results.items():
         steps = range(len(result.losses))

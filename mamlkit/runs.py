@@ -17,7 +17,7 @@ from mamlkit.checkpoint import latest_checkpoint
 from mamlkit.configuration import Configuration
 from mamlkit.data.episodes import ImageTasks
 from mamlkit.learners import Learner
-from mamlkit.training import load_learner
+from mamlkit.training import best_of, load_learner, of_a_run
 
 __all__ = ["TEST_SEED", "image_shape", "load_best", "peak_memory_mb", "processes", "read_configuration"]
 
@@ -48,7 +48,8 @@ def load_best(
     if newest is None:
         raise ValueError(f"expected a run with a checkpoint, got {folder} without one")
     record = load_learner(configuration.build_learner(shape), newest)
-    names = [name for _, name in record["history"]["best"]] or [newest.name]
+    with of_a_run(newest):
+        names = [name for _, name in best_of(record)] or [newest.name]
     if count > len(names):
         raise ValueError(f"expected an ensemble of at most {len(names)} kept checkpoints, got {count}")
     learners = []

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from mamlkit.arguments import describe, expect_at_least, expect_names, expect_one_of, expect_rate
+from mamlkit.arguments import describe, expect_at_least, expect_kind, expect_names, expect_one_of, expect_rate
 from mamlkit.functional import key_of
 
 __all__ = ["Adapted", "FixedStepSize", "LearnedStepSizes", "Rates", "StepSizes", "which"]
@@ -63,6 +63,8 @@ class FixedStepSize(StepSizes):
 
     def __init__(self, names: Iterable[str], rate: float) -> None:
         super().__init__()
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise TypeError(f"expected the names of parameters, got {describe(names)}")
         self.rate = expect_rate("the inner step size", rate)
         self._rates = dict.fromkeys(names, self.rate)
 
@@ -103,6 +105,9 @@ class LearnedStepSizes(StepSizes):
         super().__init__()
         expect_rate("the inner step size", rate)
         self.per, self.steps = expect_one_of("per", per, self.kinds), expect_at_least("steps", steps, 1)
+        for name, value in expect_kind("parameters", parameters, (Mapping,)).items():
+            if not (value.is_floating_point() or value.is_complex()):
+                raise TypeError(f"expected parameters of floating point, got {name!r} of {value.dtype}")
         self.names = tuple(parameters)
         self._alpha = nn.ParameterDict()
         for name, value in parameters.items():
@@ -119,7 +124,7 @@ class LearnedStepSizes(StepSizes):
         """The rates of this inner step."""
         if self.per != "tensor_and_step":
             return self.alpha
-        row = min(step, self.steps - 1)
+        row = min(expect_at_least("step", step, 0), self.steps - 1)
         return {name: rates[row] for name, rates in self.alpha.items()}
 
     def extra_repr(self) -> str:

@@ -11,12 +11,23 @@ from itertools import groupby
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_convert
 
-from mamlkit.arguments import describe, expect_at_least
+from mamlkit.arguments import describe, expect_at_least, expect_kind, expect_seed
 from mamlkit.trees import Tree, first, joined, leaves, mapped
 
-__all__ = ["TaskBatch", "TaskDistribution", "TaskList", "TaskStream", "Tasks", "listed", "prefetched", "stream_seed"]
+__all__ = [
+    "TaskBatch",
+    "TaskDistribution",
+    "TaskList",
+    "TaskStream",
+    "Tasks",
+    "expect_distribution",
+    "listed",
+    "prefetched",
+    "stream_seed",
+]
 
 
 class TaskBatch(NamedTuple):
@@ -48,6 +59,7 @@ class TaskBatch(NamedTuple):
 
     def select(self, tasks: slice) -> TaskBatch:
         """A batch of only these tasks."""
+        expect_kind("tasks", tasks, slice)
         return TaskBatch(*(mapped(lambda tensor: tensor[tasks], part) for part in self))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TaskBatch:
@@ -68,7 +80,7 @@ class TaskList(tuple[TaskBatch, ...]):
     """
 
     def __new__(cls, batches: Iterable[TaskBatch]) -> TaskList:  # noqa: D102
-        found = tuple(batches)
+        found = tuple(expect_kind("tasks", batches, (Iterable,)))
         if odd := [batch for batch in found if not isinstance(batch, TaskBatch)]:
             raise TypeError(f"expected a list of TaskBatch, each with a leading axis of tasks, got {describe(odd[0])}")
         if not found:
@@ -83,7 +95,10 @@ class TaskList(tuple[TaskBatch, ...]):
 
         Neighbours of one shape come into one batch.
         """
-        tasks = list(zip(support_x, support_y, query_x, query_y, strict=True))
+        parts = (support_x, support_y, query_x, query_y)
+        if len(set(map(len, parts))) > 1:
+            raise ValueError(f"expected as many tasks in each list, got {', '.join(str(len(part)) for part in parts)}")
+        tasks = list(zip(*parts, strict=True))
         alike = [list(group) for _, group in groupby(tasks, _shapes)]
         return TaskList(TaskBatch(*(joined(torch.stack, part) for part in zip(*group, strict=True))) for group in alike)
 
@@ -168,7 +183,8 @@ class TaskStream:
     ) -> None:
         expect_at_least("meta_batch", meta_batch, 1)
         expect_at_least("start", start, 0)
-        expect_at_least("seed", seed, 0)
+        expect_seed("seed", seed)
+        expect_distribution(distribution)
         expect_at_least("world_size", world_size, 1)
         if expect_at_least("rank", rank, 0) >= world_size:
             raise ValueError(f"expected rank < world_size {world_size}, got {rank}")
@@ -180,13 +196,28 @@ class TaskStream:
 
     def batch(self, number: int) -> Any:
         """This process's share of batch ``number``: a ``TaskBatch``, or a ``TaskList`` where the tasks have several shapes."""
+        expect_at_least("number", number, 0)
         generator = torch.Generator().manual_seed(stream_seed(self.seed, number))
-        return listed(self.distribution.sample(self.meta_batch, generator)).select(self.share)
+        tasks = listed(self.distribution.sample(self.meta_batch, generator))
+        expect_kind("what sample() gives", tasks, (TaskBatch, TaskList))
+        if tasks.num_tasks != self.meta_batch:
+            raise ValueError(f"expected sample({self.meta_batch}, ...) to give so many tasks, got {tasks.num_tasks}")
+        return tasks.select(self.share)
 
     def __iter__(self) -> Iterator[Any]:
         while True:
             self.position += 1
             yield self.batch(self.position - 1)
+
+
+def expect_distribution(distribution: TaskDistribution) -> TaskDistribution:
+    """Something with ``sample(num_tasks, generator)``, and no class of such things."""
+    sample = getattr(distribution, "sample", None)
+    if isinstance(distribution, (type, Tensor)) or not callable(sample):
+        raise TypeError(
+            f"expected tasks with sample(num_tasks, generator), as Sinusoids() has it, got {describe(distribution)}"
+        )
+    return distribution
 
 
 def prefetched(stream: TaskStream, *, pin_memory: bool = False) -> DataLoader[TaskBatch]:
@@ -196,6 +227,7 @@ def prefetched(stream: TaskStream, *, pin_memory: bool = False) -> DataLoader[Ta
         stream: where batches come from, in its order.
         pin_memory: page-locked memory, so that ``tasks.to("cuda", non_blocking=True)`` overlaps with computation.
     """
+    expect_kind("stream", stream, TaskStream)
     return DataLoader(_Batches(stream), batch_size=None, num_workers=1, pin_memory=pin_memory, collate_fn=_as_drawn)
 
 

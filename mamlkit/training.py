@@ -18,7 +18,7 @@ import io
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 
 from mamlkit._files import append, remove_stale, write_atomically
 from mamlkit._processes import Processes
-from mamlkit.arguments import expect_at_least, expect_rate
+from mamlkit.arguments import expect_at_least, expect_function, expect_kind, expect_rate, expect_seed, expect_switch
 from mamlkit.checkpoint import (
     checkpoints_in,
     latest_checkpoint,
@@ -42,7 +42,7 @@ from mamlkit.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
-from mamlkit.evaluation import evaluate
+from mamlkit.evaluation import evaluate, expect_learner
 from mamlkit.functional import unchanged_on_error
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
@@ -99,11 +99,11 @@ class TrainingOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        expect_switch("cosine", self.cosine)
         for name in ("epochs", "steps_per_epoch", "meta_batch", "keep_best", "checkpoint_every", "log_every"):
             expect_at_least(name, getattr(self, name), 1)
         expect_at_least("validation_tasks", self.validation_tasks, 2)
-        if expect_at_least("seed", self.seed, 0) >= 2**63:
-            raise ValueError(f"expected seed < 2**63, got {self.seed}")
+        expect_seed("seed", self.seed)
         expect_rate("outer_lr", self.outer_lr)
         expect_rate("final_outer_lr", self.final_outer_lr, zero=True)
         if self.clip_norm is not None:
@@ -186,7 +186,11 @@ def fit(
             optimiser or the schedule do not fit.
         TypeError: if ``optimiser`` or ``schedule`` are none of torch, or hold what a checkpoint cannot.
     """
-    options = options or TrainingOptions()
+    expect_learner(learner)
+    options = TrainingOptions() if options is None else expect_kind("options", options, TrainingOptions)
+    _expect_used(options, validation, metric)
+    for name, switch in (("resume", resume), ("progress", progress)):
+        expect_switch(name, switch)
     processes = Processes()
     if optimiser is not None:
         _expect_own_rate(options, expect_optimiser(optimiser, learner))
@@ -195,7 +199,11 @@ def fit(
     stream = TaskStream(
         distribution, options.meta_batch, seed=options.seed, rank=processes.rank, world_size=processes.count
     )
-    held_out = TaskStream(validation, options.validation_tasks, seed=VALIDATION_SEED).batch(0) if validation else None
+    held_out = (
+        TaskStream(validation, options.validation_tasks, seed=VALIDATION_SEED).batch(0)
+        if validation is not None
+        else None
+    )
     place = _checkpoint_folder(folder, resume)
     run = _Run(learner, options, place, processes.rank == 0, metric, optimiser, schedule)
     if place is not None:
@@ -241,10 +249,34 @@ def load_learner(learner: Learner, checkpoint: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: if the checkpoint is missing, damaged, or of another make.
     """
-    tensors, record = load_checkpoint(Path(checkpoint))
-    learner.load_state_dict(_of_learner(learner, tensors))
-    learner.epoch, learner.meta_steps = record["epoch"], record["meta_steps"]
+    tensors, record = load_checkpoint(Path(expect_kind("checkpoint", checkpoint, (str, Path))))
+    own = _of_learner(expect_learner(learner), tensors)
+    with of_a_run(Path(checkpoint)):
+        epoch, steps = (expect_at_least(name, record[name], 0) for name in ("epoch", "meta_steps"))
+    learner.load_state_dict(own)
+    learner.epoch, learner.meta_steps = epoch, steps
     return record
+
+
+def best_of(record: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """The best checkpoints that a record names, best first, with their scores: names of files beside it."""
+    best = [(float(score), str(name)) for score, name in record["history"]["best"]]
+    if odd := [name for _, name in best if Path(name).name != name]:
+        raise ValueError(f"expected a checkpoint beside the record, got {odd[0]!r}")
+    return best
+
+
+@contextlib.contextmanager
+def of_a_run(path: Path) -> Iterator[None]:
+    """A record may be whole and yet not what ``fit`` wrote."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        if str(error).startswith(("expected the run's own", "expected a run", "expected a checkpoint")):
+            raise
+        raise ValueError(
+            f"expected {path} to hold what fit wrote, got a record with something else: {error}"
+        ) from error
 
 
 def _of_learner(learner: Learner, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -349,6 +381,11 @@ class _Run:
                 raise ValueError(f"expected a whole checkpoint in {self.folder}, got damaged ones only")
             return  # killed before the first checkpoint: start again
         tensors, record = load_checkpoint(newest)
+        with of_a_run(newest):
+            self._take(newest, tensors, record)
+
+    def _take(self, newest: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+        """Put a checkpoint into the moving parts, once it is known to be one of this run."""
         more = self._expect_same_options(record["options"])
         if more and record["history"]["stopped_early"]:
             raise ValueError(f"expected a run that can go on, got one that patience has stopped at {newest.name}")
@@ -358,17 +395,22 @@ class _Run:
             _expect_same(part.removesuffix("_settings"), record.get(part, default), kept)
         load_learner(self.learner, newest)
         moments = {k.removeprefix("optimiser."): v for k, v in tensors.items() if k.startswith("optimiser.")}
+        if len(moments) != record.get("optimiser_tensors", len(moments)):
+            raise ValueError(f"{len(moments)} tensors of the optimiser")
         restore_optimiser(self.optimiser, moments, record["optimiser"])
         self.schedule.load_state_dict(from_plain(record["schedule"]))
         if more and self.stretches:
             stretch(self.schedule, self.options.outer_steps)
-        best = [(score, name) for score, name in record["history"]["best"]]  # JSON knows no tuples
+        best = best_of(record)
         rows = record["history"]["rows"]  # in runs of old the rows themselves, else how many there are in curves.csv
+        if not isinstance(rows, (int, list)):
+            raise TypeError(f"rows={rows!r}")
         self.history = History(**{**record["history"], "best": best, "rows": rows if isinstance(rows, list) else []})
         if not isinstance(rows, list):
             self.history.rows = self._read_curves(rows)
         self._write_curves()
-        if (threads := record.get("threads", torch.get_num_threads())) != torch.get_num_threads():
+        threads = expect_at_least("threads", record.get("threads", torch.get_num_threads()), 1)
+        if threads != torch.get_num_threads():
             warnings.warn(
                 f"expected {threads} threads, as the run had, for the same bits as without an interruption, got "
                 f"{torch.get_num_threads()}",
@@ -423,6 +465,7 @@ class _Run:
             **self.facts,
             "threads": torch.get_num_threads(),
             "optimiser": rest,
+            "optimiser_tensors": len(moments),
             "schedule": as_plain(self.schedule.state_dict()),
             "history": {**vars(self.history), "rows": len(self.history.rows)},
         }
@@ -473,13 +516,32 @@ def _checkpoint_folder(folder: str | Path | None, resume: bool) -> Path | None:
         if resume:
             raise ValueError("expected a folder to resume from, got none")
         return None
-    checkpoints = Path(folder) / "checkpoints"
+    expect_kind("folder", folder, (str, Path))
+    if folder == "":
+        raise ValueError("expected the name of a folder, got an empty text")
+    try:
+        folder = Path(folder).expanduser()
+    except RuntimeError:
+        raise ValueError(f"expected a folder of a user that there is, got {folder}") from None
+    checkpoints = folder / "checkpoints"
+    for place in (folder, checkpoints):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"expected a folder, got the file {place}")
     if checkpoints.exists() and any(checkpoints.iterdir()) and not resume:
         raise ValueError(f"expected a folder without a run in it, got {folder}; resume it or choose another")
     if resume and not checkpoints.is_dir():
         raise ValueError(f"expected a folder with a run to resume, got {folder} without checkpoints")
     checkpoints.mkdir(parents=True, exist_ok=True)
     return checkpoints
+
+
+def _expect_used(options: TrainingOptions, validation: TaskDistribution | None, metric: Loss | None) -> None:
+    """What looks at validations needs some."""
+    if metric is not None:
+        expect_function("metric", metric, "outputs and targets")
+    for name, value in (("metric", metric), ("patience", options.patience)):
+        if value is not None and validation is None:
+            raise ValueError(f"expected validation tasks for {name}, which looks at them, got none")
 
 
 def _expect_own_rate(options: TrainingOptions, optimiser: Optimizer) -> None:
@@ -523,6 +585,8 @@ def _as_csv(rows: Sequence[Mapping[str, Any]], *, header: bool = True) -> str:
 
 def _rows_of(path: Path) -> list[dict[str, Any]]:
     """The rows of a learning curve, bit for bit; without a last one that a kill has cut off, and none where there is no file."""
+    if not path.is_file():  # a pipe would be waited for
+        return []
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError):

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from mamlkit.arguments import describe, expect_at_least
+from mamlkit.arguments import describe, expect_at_least, expect_kind, expect_switch
 from mamlkit.tasks import TaskBatch
 
 __all__ = ["FewShot", "ImageClasses", "ImageTasks", "for_split"]
@@ -53,6 +53,11 @@ class ImageClasses:
             TypeError: if the images are not uint8 tensors.
             ValueError: if shapes do not fit, or nothing is in them.
         """
+        if not isinstance(images, (Tensor, list, tuple)):
+            raise TypeError(f"expected images as a tensor or a list of tensors, one a class, got {describe(images)}")
+        for part, texts in (("names", names), ("groups", groups)):
+            if texts is not None:
+                expect_kind(part, texts, (list, tuple))
         for tensor in [images] if isinstance(images, Tensor) else images:
             if not isinstance(tensor, Tensor) or tensor.dtype != torch.uint8:
                 got = tensor.dtype if isinstance(tensor, Tensor) else describe(tensor)
@@ -92,17 +97,24 @@ class ImageClasses:
 
     def of_class(self, number: int) -> UInt8[Tensor, "drawings channels height width"]:
         """All images of one class: ``(drawings, channels, height, width)``."""
+        self._expect_number(number)
         begin = int(self.first[number])
         return self.images[begin : begin + int(self.counts[number])]
 
     def select(self, numbers: Sequence[int]) -> ImageClasses:
         """Only these classes, in this order."""
+        for number in expect_kind("numbers", numbers, (list, tuple, range)):
+            self._expect_number(number)
         return ImageClasses(
             torch.cat([self.of_class(number) for number in numbers] or [self.images[:0]]),
             self.counts[list(numbers)],
             tuple(self.names[number] for number in numbers),
             tuple(self.groups[number] for number in numbers),
         )
+
+    def _expect_number(self, number: int) -> None:
+        if expect_at_least("the number of a class", number, 0) >= len(self):
+            raise ValueError(f"expected the number of a class from 0 to {len(self) - 1}, got {number}")
 
     def stacked(self) -> UInt8[Tensor, "classes drawings channels height width"]:
         """One tensor ``(classes, drawings, channels, height, width)``, where all classes have as many images."""
@@ -144,7 +156,7 @@ class ImageTasks:
         self.ways = expect_at_least("ways", ways, 2)
         self.shots = expect_at_least("shots", shots, 1)
         self.queries = expect_at_least("queries", queries, 1)
-        self.rotations = rotations
+        self.rotations = expect_switch("rotations", rotations)
         if rotations and self.image_shape[1] != self.image_shape[2]:
             raise ValueError(f"expected square images to turn by 90 degrees, got {self.image_shape[1:]}")
         if ways > self.num_classes:
@@ -182,6 +194,8 @@ class ImageTasks:
 
     def class_name(self, number: int) -> str:
         """What class ``number`` of ``sample_with_classes`` is called, with its turn where it has one."""
+        if expect_at_least("number", number, 0) >= self.num_classes:
+            raise ValueError(f"expected the number of a class from 0 to {self.num_classes - 1}, got {number}")
         turns, number = divmod(number, len(self.classes))
         return self.classes.names[number] + (f" turned by {90 * turns} degrees" if turns else "")
 
@@ -195,6 +209,7 @@ class ImageTasks:
     ) -> tuple[TaskBatch, Int64[Tensor, "tasks ways"]]:
         """As ``sample``, and which class each number of a task stands for: ``(tasks, ways)``."""
         expect_at_least("num_tasks", num_tasks, 1)
+        expect_kind("generator", generator, torch.Generator)
         # The largest of equally distributed keys: numbers without repetition, in random order, for all tasks at once.
         keys = torch.rand(num_tasks, self.num_classes, generator=generator, device=generator.device)
         chosen = keys.topk(self.ways).indices.cpu()  # (tasks, ways)
@@ -237,4 +252,4 @@ class FewShot(TypedDict):
 
 def for_split(split: str, few_shot: FewShot) -> FewShot:
     """The same for one split: classes are turned where that is asked for, and in training alone."""
-    return {**few_shot, "rotations": few_shot["rotations"] and split == "train"}
+    return {**few_shot, "rotations": expect_switch("rotations", few_shot["rotations"]) and split == "train"}

@@ -17,7 +17,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mamlkit.arguments import describe, expect_at_least, expect_one_of, expect_rate
+from mamlkit.arguments import (
+    describe,
+    expect_at_least,
+    expect_kind,
+    expect_one_of,
+    expect_rate,
+    expect_seed,
+    expect_switch,
+)
 from mamlkit.data.episodes import FewShot, ImageClasses, ImageTasks, for_split
 
 __all__ = ["image_arrays", "image_folder"]
@@ -71,7 +79,13 @@ def image_folder(
     """
     expect_one_of("split", split, _SPLITS)
     expect_at_least("size", size, 1)
-    folder = Path(root).expanduser()
+    expect_kind("root", root, (str, os.PathLike))
+    for name, switch in (("colour", colour), ("invert", invert)):
+        expect_switch(name, switch)
+    try:
+        folder = Path(root).expanduser()
+    except RuntimeError:
+        raise FileNotFoundError(f"expected a folder of a user that there is, got {root}") from None
     if not folder.is_dir():
         raise FileNotFoundError(f"expected a folder with one folder a class, got {folder}, which is no folder")
     places = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.name.startswith(".")]
@@ -130,9 +144,15 @@ def image_arrays(
     pixels = _pixels(images)  # (images, channels, height, width)
     if isinstance(labels, Tensor):
         labels = labels.detach().cpu().numpy()
-    given = np.asarray(labels)
+    expect_switch("invert", invert)
+    try:
+        given = np.asarray(labels)
+    except ValueError:  # lists of several lengths
+        given = np.empty(0)
     if given.shape != pixels.shape[:1]:
         raise ValueError(f"expected one label an image, shape ({len(pixels)},), got labels of shape {given.shape}")
+    if given.dtype.kind not in "biufSU" or (given.dtype.kind == "f" and np.isnan(given).any()):
+        raise TypeError(f"expected labels that are numbers or texts, got {describe(labels)} of {given.dtype}")
     values, numbers = np.unique(given, return_inverse=True)
     number_of = {str(value): number for number, value in enumerate(values)}
     names = _part(list(number_of), split, fractions, seed)
@@ -144,7 +164,7 @@ def image_arrays(
 
 def _part(names: list[str], split: str, fractions: Sequence[float], seed: int) -> list[str]:
     """The classes of one split, in the order of their names."""
-    if len(fractions) != 3:
+    if len(expect_kind("fractions", fractions, (list, tuple))) != 3:
         raise ValueError(f"expected three fractions, for training, validation and test, got {len(fractions)}")
     for fraction in fractions:
         expect_rate("each fraction", fraction, zero=True)
@@ -152,7 +172,7 @@ def _part(names: list[str], split: str, fractions: Sequence[float], seed: int) -
         raise ValueError(
             f"expected fractions that add up to 1, got {' + '.join(map(str, fractions))} = {sum(fractions):g}"
         )
-    expect_at_least("seed", seed, 0)
+    expect_seed("seed", seed)
     if split == "all":
         return names
     order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -180,8 +200,14 @@ def _tasks(images: list[Tensor], names: list[str], split: str, invert: bool, few
 
 def _others(places: list[Path]) -> list[str]:
     """Images of kinds that are not read."""
-    found = (path for place in places for path in sorted(place.iterdir()) if path.suffix.lower() in _OTHER_IMAGES)
+    found = (path for place in places for path in sorted(place.iterdir()) if _is_left_out(path))
     return [f"{path.parent.name}/{path.name}" for path in found if not path.name.startswith(".")]
+
+
+def _is_left_out(path: Path) -> bool:
+    """An image of a kind that is not read, or the name of one that is no file: a folder, a broken link."""
+    ending = path.suffix.lower()
+    return ending in _OTHER_IMAGES or (ending in _ENDINGS and not path.is_file())
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -236,6 +262,8 @@ def _pixels(images: Any) -> Tensor:
     """Checked images: uint8 ``(images, channels, height, width)``."""
     if not isinstance(images, (np.ndarray, Tensor)):
         raise TypeError(f"expected images as a NumPy array or a tensor, got {describe(images)}")
+    if isinstance(images, np.ndarray) and images.dtype.kind not in "biufc":
+        raise TypeError(f"expected images as uint8 or floats in [0, 1], got {images.dtype}")
     tensor = images.detach().cpu() if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
     if tensor.ndim not in (3, 4) or 0 in tensor.shape or (tensor.ndim == 4 and tensor.shape[3] > 4):
         raise ValueError(

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mamlkit.arguments import expect_at_least, expect_one_of
+from mamlkit.arguments import expect_kind, expect_one_of, expect_seed, expect_switch
 from mamlkit.data.cache import Cached, cache_folder, cached
 from mamlkit.data.episodes import FewShot, ImageClasses, ImageTasks, for_split
 
@@ -86,7 +86,10 @@ def omniglot(
     """
     expect_one_of("split", split, tuple(_CHARACTER_SPLIT))
     expect_one_of("protocol", protocol, ("alphabets", "characters"))
-    generator = torch.Generator().manual_seed(expect_at_least("seed", seed, 0))
+    expect_switch("download", download)  # a text would be a yes
+    if root is not None:
+        expect_kind("root", root, (str, os.PathLike))
+    generator = torch.Generator().manual_seed(expect_seed("seed", seed))
     if protocol == "characters":
         parts = [_load(name, root, download) for name in _ARCHIVES]
         images = torch.cat([part.images for part in parts])

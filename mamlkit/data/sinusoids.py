@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mamlkit.arguments import expect_at_least
+from mamlkit.arguments import expect_at_least, expect_kind
 from mamlkit.tasks import TaskBatch
 
 __all__ = ["Sinusoids", "sinusoid"]
@@ -24,6 +24,8 @@ def sinusoid(
         amplitude: ``(*batch)``, one a task.
         phase: ``(*batch)``, in radians, one a task.
     """
+    for name, value in (("x", x), ("amplitude", amplitude), ("phase", phase)):
+        expect_kind(name, value, Tensor)
     return amplitude[..., None, None] * torch.sin(x - phase[..., None, None])
 
 
@@ -58,6 +60,7 @@ class Sinusoids:
     def sample_with_curves(self, num_tasks: int, generator: torch.Generator) -> tuple[TaskBatch, Tensor, Tensor]:
         """As ``sample``, and the amplitude and phase ``(tasks,)`` of each task, for drawing the whole curve."""
         expect_at_least("num_tasks", num_tasks, 1)
+        expect_kind("generator", generator, torch.Generator)
         amplitude = _uniform((num_tasks,), self.amplitudes, generator)
         phase = _uniform((num_tasks,), self.phases, generator)
         x = _uniform((num_tasks, self.shots + self.queries, 1), self.inputs, generator)  # (tasks, support + query, 1)

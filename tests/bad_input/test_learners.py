@@ -145,7 +145,7 @@ BAD_CALLS = [
     ("no batches", lambda s: mamlkit.train_maml(mamlkit.ModelAgnosticMetaLearning(s.plain), [], 1), ValueError,
      "1 meta-batches, got 0"),
     # evaluation
-    ("no learner", lambda s: mamlkit.evaluate_ensemble([], s.tasks), ValueError, "at least one learner, got none"),
+    ("no learner", lambda s: mamlkit.evaluate_ensemble([], s.tasks), ValueError, "at least one learner in a list, got none"),
     ("no tasks at a time", lambda s: mamlkit.evaluate(mamlkit.maml(s.plain), s.tasks, chunk=0), ValueError, "chunk >= 1, got 0"),
     ("no steps to evaluate", lambda s: mamlkit.evaluate(mamlkit.maml(s.plain), s.tasks, steps=0), ValueError, "steps >= 1, got 0"),
 ]  # fmt: skip

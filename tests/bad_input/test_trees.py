@@ -17,12 +17,13 @@ import mamlkit
 
 
 class Pair(nn.Module):
-    def __init__(self):
+    def __init__(self, as_dict=True):
         super().__init__()
-        self.net = nn.Linear(3, 4)
+        self.net, self.as_dict = nn.Linear(3, 4), as_dict
 
     def forward(self, left, right):
-        return {"out": self.net(left + right)}
+        out = self.net(left + right)
+        return {"out": out} if self.as_dict else out
 
 
 class Gives(nn.Module):
@@ -47,8 +48,9 @@ def scene():
     y = torch.randint(0, 4, (2, 5), generator=g)
     learner = mamlkit.maml(Pair(), inner_steps=1, loss=lambda o, y: F.cross_entropy(o["out"], y))
     tasks = mamlkit.TaskBatch(x, y, x, y)
+    tensor = mamlkit.maml(Pair(as_dict=False), inner_steps=1, loss=F.cross_entropy)
     system = mamlkit.ModelAgnosticMetaLearning(Pair(), inner_steps=1, loss=lambda o, y: F.cross_entropy(o["out"], y))
-    return SimpleNamespace(learner=learner, tasks=tasks, x=x, y=y, system=system)
+    return SimpleNamespace(learner=learner, tensor=tensor, tasks=tasks, x=x, y=y, system=system)
 
 
 def backward(s, **parts):
@@ -102,6 +104,17 @@ BAD_CALLS = [
         mamlkit.TaskBatch((torch.ones(2, 5, 1, 16, 16),), s.y, (torch.ones(2, 5, 1, 16, 16),), s.y)), TypeError, "a conv4 to be one tensor, got tuple"),
     ("tasks of two forms", lambda s: s.system.meta_train_step([{"left": s.y}, {"right": s.y}], s.y, s.x, s.y), ValueError,
      "support_data of one form for every task, got dict ['left'], dict ['right']"),
+    ("predict: None in it", lambda s: s.learner.predict(without(s, right=None)), TypeError, "inputs['right'] to be a tensor, got NoneType None"),
+    ("predict: a list", lambda s: s.learner.predict(list(s.x.values())), TypeError, "inputs to be a tensor, got list"),
+    ("predict: another width", lambda s: s.learner.predict(without(s, right=s.x["right"][..., :2])), RuntimeError,
+     "take, got inputs['left'] (2, 5, 3) of torch.float32, inputs['right'] (2, 5, 2) of torch.float32: "),
+    ("adapt: another width", lambda s: s.learner.adapt({name: x[0, :, :2] for name, x in s.x.items()}, s.y[0]), RuntimeError,
+     "take, got support inputs['left'] (5, 2) of torch.float32, support inputs['right'] (5, 2) of torch.float32, support targets (5,) of "),
+    ("a complex loss of outputs in a dict", lambda s: gives(s, lambda out: {"out": out}, lambda o, y: o["out"].mean() + 0j), TypeError,
+     "loss to give a real number, got torch.complex64"),
+    ("an ensemble of two forms", lambda s: mamlkit.evaluate_ensemble([s.learner, s.tensor], s.tasks), ValueError,
+     "learners with outputs of one shape, got (2, 2, 5, 4), {'out': (2, 2, 5, 4)}"),
+    ("lists of unequal lengths", lambda s: mamlkit.TaskList.of([s.x], [s.y], [s.x], []), ValueError, "as many tasks in each list, got 1, 1, 1, 0"),
 ]  # fmt: skip
 
 
@@ -116,5 +129,5 @@ def test_one_clear_line(call, error, fragment):
             call(s)
     message = str(raised.value)
     assert raised.type is error and fragment in message
-    assert message.startswith("expected ") and ", got " in message and "\n" not in message and len(message) < 250
+    assert message.startswith("expected ") and ", got " in message and "\n" not in message and len(message) < 300
     assert all(p.grad is None for p in s.learner.parameters())
