@@ -35,14 +35,14 @@ def after_one_step(name: str) -> Tensor:
         return torch.func.functional_call(model, learner.adapt(POINTS, curve(POINTS))[-1], (X,))
 
 
-def draw(ink: str, path: Path) -> None:
+def draw(ink: str, maml: str, path: Path) -> None:
     fig, ax = plt.subplots(figsize=(5, 2.6))
     ax.plot(X, curve(X), color=ink, lw=1, ls=":")
     ax.plot(X, after_one_step("sinusoid-pretrained"), color=ink, lw=2, ls="--")
-    ax.plot(X, after_one_step("sinusoid-maml"), color=COLOURS["maml++"], lw=2.6)
+    ax.plot(X, after_one_step("sinusoid-maml"), color=maml, lw=2.6)
     ax.plot(POINTS, curve(POINTS), "o", color=COLOURS["support"], ms=8)
     ax.text(-0.4, 0.4, "trained in the\nordinary way", color=ink, fontsize=12, ha="center", va="center")
-    ax.text(1.1, 3.2, "trained to learn", color=COLOURS["maml++"], fontsize=13, ha="right")
+    ax.text(1.1, 3.2, "trained to learn", color=maml, fontsize=13, ha="right")
     ax.set(xlim=(-5, 5), ylim=(-4.4, 4.4))
     ax.axis("off")
     fig.savefig(path, transparent=True, metadata={"Date": None})
@@ -52,5 +52,6 @@ def draw(ink: str, path: Path) -> None:
 if __name__ == "__main__":
     use_style()
     plt.rcParams["svg.hashsalt"] = "front"
-    for theme, ink in (("light", "#333333"), ("dark", "#cccccc")):
-        draw(ink, STATIC / f"front-{theme}.svg")
+    # The blue of MAML on a dark page is that of the live figures, mamlkit/widgets/widgets.css.
+    for theme, ink, maml in (("light", "#333333", COLOURS["maml"]), ("dark", "#cccccc", "#56b4f0")):
+        draw(ink, maml, STATIC / f"front-{theme}.svg")

@@ -211,12 +211,12 @@ def check_episode(images: Mapping[str, Any]) -> None:
     right = {"support": support, "query": query, "forward": tasks * (steps * support + query)}
     hints: dict[str, dict[int, str]] = {
         "support": {
-            shot: "1 is the number of each class; a task has 5 classes.",
+            shot: "1 is the number per class; a task has 5 classes.",
             tasks * support: "That counts all 4 tasks; one task is asked for.",
             steps * support: "That counts every inner step; the question is how many different images there are.",
         },
         "query": {
-            queries: "15 is the number of each class; a task has 5 classes.",
+            queries: "15 is the number per class; a task has 5 classes.",
             tasks * query: "That counts all 4 tasks; one task is asked for.",
             support + query: "That counts the support images as well.",
         },
@@ -236,9 +236,7 @@ def check_episode(images: Mapping[str, Any]) -> None:
         case = expect((), truth, {text: value for value, text in hints[key].items()}, lambda _: "Count again.")
         if not judge(exercise, lambda answer=answer: answer, [case], None, f'"{key}": '):
             return None
-    correct(
-        exercise, "80 images a task, but 400 forward passes of an image an outer step: each inner step looks again."
-    )
+    correct(exercise, "80 images per task, but 400 image passes per outer step: each inner step looks again.")
 
 
 def check_mended_training(train: Callable[..., Any]) -> None:

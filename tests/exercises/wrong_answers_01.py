@@ -158,6 +158,11 @@ WRONG = {
             "the sum over tasks",
         ),
         (_steps("return len(losses) - 1"), "the last step"),
+        (
+            _steps("return (losses <= target).float().argmax(0).float().mean().item()"),
+            "the average of the tasks' own first steps",
+        ),
+        (_steps("return int((losses <= target).int().argmax(0).float().mean())"), "own first steps averaged"),
         (_steps("return next(k for k, m in enumerate(means) if m <= target)"), "Your code raised StopIteration"),
     ],
     "ex-family": [
@@ -174,6 +179,14 @@ WRONG = {
         (_family(known="x.sin() + x.cos()"), "where 0 is possible"),
         (_family(known="x.sine()"), "AttributeError"),
         (FAMILY_POOLED, "One curve for all tasks"),
+        (
+            _family().replace("lstsq(known(support_x), support_y).solution", "solve(known(support_x), support_y)"),
+            "use torch.linalg.lstsq",
+        ),
+        (
+            _family().replace("lstsq(known(support_x), support_y).solution", "inv(known(support_x)) @ support_y"),
+            "use torch.linalg.lstsq",
+        ),
     ],
 }
 

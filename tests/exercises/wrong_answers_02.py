@@ -223,7 +223,7 @@ WRONG = {
     "ex-episode": [
         ('images = {"support": 1, "query": 75, "forward": 400}', "a task has 5 classes"),
         ('images = {"support": 20, "query": 75, "forward": 400}', "one task is asked for"),
-        ('images = {"support": 5, "query": 15, "forward": 400}', "15 is the number of each class"),
+        ('images = {"support": 5, "query": 15, "forward": 400}', "15 is the number per class"),
         ('images = {"support": 5, "query": 75, "forward": 320}', "once for each of the 5 inner steps"),
         ('images = {"support": 5, "query": 75, "forward": 100}', "both sets of all 4 tasks"),
         ('images = {"support": 5, "query": 75, "forward": 1600}', "once only, after the last step"),
