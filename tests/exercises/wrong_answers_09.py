@@ -43,6 +43,7 @@ def blended_norm(query, support, share):
     var = {var}
     return {result}
 """
+SWAPPED = "mean = (1 - share) * m + share * n"
 BLENDED = {
     "first": "support",
     "second": "query",
@@ -77,6 +78,7 @@ WRONG = {
         (batch_norm(dims="(0, 1, 2, 3)"), "All channels share one mean"),
         (batch_norm(dims="(1, 2, 3)"), "layer norm"),
         (batch_norm(scale="x.std(dims, keepdim=True)"), "unbiased"),
+        (batch_norm(scale="x.var((2, 3), correction=0, keepdim=True).mean(0).sqrt()"), "averaged within images"),
         (batch_norm(scale="x.var(dims, correction=0, keepdim=True)"), "The root is missing"),
         (batch_norm(mean="0"), "mean is not subtracted"),
         (batch_norm(scale="1"), "Only the mean is subtracted"),
@@ -90,7 +92,7 @@ WRONG = {
         (COMPANY.format(body="return False"), "It says False for a network that normalises with the batch"),
         (COMPANY.format(body="return not torch.allclose(predict(x).flip(0), predict(x.flip(0)))"), "If you shuffled"),
         (COMPANY.format(body=f"return not torch.equal({ALONE}, predict(x))"), "differ by rounding"),
-        (COMPANY.format(body=f"return torch.allclose({ALONE}, predict(x))"), "It says False for a network that normal"),
+        (COMPANY.format(body=f"return torch.allclose({ALONE}, predict(x))"), "the opposite of the truth"),
         (COMPANY.format(body=f"return {ALONE} - predict(x)"), "True or False was expected"),
         (COMPANY.format(body="return predict.training"), "AttributeError"),
     ],
@@ -147,6 +149,17 @@ WRONG = {
         (blend(var="share * v + (1 - share) * w"), "distance of the means"),
         (blend(var="(share * v.sqrt() + (1 - share) * w.sqrt()) ** 2"), "standard deviations are blended"),
         (blend().replace("    a, b", "    share = 1 - share\n    a, b"), "have changed places"),
+        (blend(var="(1 - share) * v + share * w + share * (1 - share) * (m - n) ** 2"), "variance's shares"),
+        (
+            blend(var="(1 - share) * v + share * w").replace("mean = share * m + (1 - share) * n", SWAPPED),
+            "is left out",
+        ),
+        (blend().replace("mean = share * m + (1 - share) * n", SWAPPED), "the variance inherits it"),
+        (blend(var="(1 - share) * (v + m**2) + share * (w + n**2) - mean**2"), "In the mean squares"),
+        (
+            blend(result="(query - mean - (1 - 2 * share) * (m - n)) / var.sqrt()"),
+            "The mean's shares have changed places",
+        ),
         (blend(first="query", result="(query - m) / v.sqrt()"), "batch norm's statistics"),
         (blend(first="query"), "first source is the query batch"),
         (blend(own="(2, 3)"), "for each channel"),
