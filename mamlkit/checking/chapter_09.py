@@ -149,11 +149,11 @@ def check_sees_company(answer: Callable[..., Any]) -> None:
         if verdict is None or verdict.numel() != 1:
             return wrong("9.2", f"True or False was expected, this is {type(value).__name__}.")
         verdicts.append((bool(verdict.item()), truth, message))
-    if all(verdict is not truth for verdict, truth, _ in verdicts[:4]):  # rounding is a matter of its own
+    if all(said is not truth for said, truth, _ in verdicts[:4]):  # rounding is a matter of its own
         return wrong("9.2", "Every answer is the opposite of the truth: True is for a network that sees company.")
-    for verdict, truth, message in verdicts:
-        if verdict is not truth:
-            return wrong("9.2", message.format(verdict))
+    for said, truth, message in verdicts:
+        if said is not truth:
+            return wrong("9.2", message.format(said))
     correct("9.2", "Two networks that see company and three that do not, told apart by their outputs.")
 
 
