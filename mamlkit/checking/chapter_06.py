@@ -197,15 +197,18 @@ def check_compare(answer: Callable[..., Any]) -> None:
 
 
 def check_largest_rate(answer: Callable[..., Any]) -> None:
-    """Exercise 6.4, the rate beyond which gradient descent leaves a minimum.
+    """Exercise 6.4, the rate beyond which gradient descent moves away along a direction of positive curvature.
 
     Args:
         answer: ``largest_rate(f, theta)``, with ``theta`` ``(n,)``, giving a number.
     """
     cases = []
-    for size, which in ((2, "bowl"), (4, "bowl"), (5, "network")):
+    for size, which in ((2, "bowl"), (4, "bowl"), (3, "saddle"), (5, "network")):
         mix = normal(size, size, seed=110 + size)
         matrix = mix @ mix.T + 0.5 * torch.eye(size, dtype=torch.float64)  # (n, n) positive definite
+        if which == "saddle":  # the curvature that is largest in size is negative
+            turn = torch.linalg.qr(mix).Q  # (n, n)
+            matrix = turn @ torch.diag(matrix.new_tensor([-9.0, 1.0, 4.0])) @ turn.T
         linear, theta = normal(size, seed=120 + size), normal(size, seed=130 + size)
         inputs = normal(30, size, seed=140 + size)
 
@@ -215,14 +218,16 @@ def check_largest_rate(answer: Callable[..., Any]) -> None:
         def network(theta: Tensor, inputs: Tensor = inputs, linear: Tensor = linear) -> Tensor:
             return (torch.tanh(inputs @ theta) - torch.tanh(inputs @ linear)).square().mean()
 
-        f = bowl if which == "bowl" else network
-        theta = theta if which == "bowl" else linear  # the network's minimum
+        f = network if which == "network" else bowl
+        theta = linear if which == "network" else theta  # the network's minimum
         H = hessian(f)(theta)  # (n, n)
         values = torch.linalg.eigvalsh(H)  # (n,) ascending
         top = values[-1]
         mistakes = {
             "At 1 / h one step reaches the bottom of the sharpest direction; it stays stable up to twice that.": 1 / top,
             "This is the largest curvature h itself; the rate is 2 / h.": top,
+            "The curvature largest in size is taken; a negative one sets no limit, however large: take the largest positive one.":
+                2 / values.abs().max(),
             "The smallest curvature is taken; the sharpest direction sets the limit.": 2 / values[0],
             "The sum of the curvatures is taken (the trace); the largest alone sets the limit.": 2 / values.sum(),
             "The mean of the curvatures is taken; the largest sets the limit.": 2 / values.mean(),
@@ -274,7 +279,19 @@ def check_careful(answer: Callable[..., Any]) -> None:
             "The start is missing: K + 1 points, theta first.": truth[1:],
         }  # fmt: skip
         cases.append(expect((f, theta.clone(), alpha, steps), truth, mistakes))
-    judge("6.5", answer, cases, "No step raises the loss, and each begins with alpha again.")
+    if not judge("6.5", answer, cases, None):
+        return
+
+    def barrier(theta: Tensor) -> Tensor:  # no number where an entry is below zero
+        return (theta - 2 * theta.log()).sum()
+
+    theta = torch.tensor([4.0], dtype=torch.float64)
+    message = (
+        "A loss that is no number lets a step pass: a comparison with nan is false. Try again unless f(new) <= f(here)."
+    )
+    mistakes = {message: _careful(barrier, theta, 10.0, 4, passes_nan=True)}
+    nan_case = expect((barrier, theta, 10.0, 4), _careful(barrier, theta, 10.0, 4), mistakes)
+    judge("6.5", answer, [nan_case], "No step raises the loss, and each begins with alpha again.")
 
 
 def _careful(
@@ -289,6 +306,7 @@ def _careful(
     with_start: bool = False,
     adds: bool = False,
     stays: bool = False,
+    passes_nan: bool = False,
 ) -> Tensor:
     """The path ``(K + 1, n)``, right or with one mistake."""
     path, rate = [theta], alpha
@@ -296,7 +314,7 @@ def _careful(
         here = path[-1]
         rate, limit, g = (rate if keeps else alpha), f(theta if with_start else here), grad(f)(here)
         new, tries = here - rate * g, 0
-        while not plain and f(new) > limit and tries < (1 if once else 60):
+        while not plain and tries < (1 if once else 60) and (f(new) > limit if passes_nan else not f(new) <= limit):
             rate, tries = rate / 2, tries + 1
             new = here if stays else (new if adds else here) - rate * g
         path.append(new)

@@ -103,6 +103,19 @@ WRONG = {
         (RATE.format(result="1 / h[-1]"), "up to twice that"),
         (RATE.format(result="h[-1]"), "the largest curvature h itself"),
         (RATE.format(result="2 / h[0]"), "smallest curvature"),
+        (RATE.format(result="2 / h.abs().max()"), "largest in size"),
+        (
+            """
+def largest_rate(f, theta):
+    v = torch.ones_like(theta)
+    for _ in range(2000):
+        v = torch.autograd.functional.hvp(f, theta, v)[1]
+        h = v.norm()
+        v = v / h
+    return 2 / h.float()
+""",
+            "largest in size",
+        ),
         (RATE.format(result="2 / H.trace()"), "the trace"),
         (RATE.format(result="2 / H.diagonal().max()"), "Only the diagonal"),
         (RATE.format(result="2 / H.norm()"), "norm of the whole matrix"),
@@ -153,12 +166,9 @@ def compare(a, b):
     "ex-rate": [
         """
 def largest_rate(f, theta):
-    v = torch.ones_like(theta)
-    for _ in range(2000):
-        v = torch.autograd.functional.hvp(f, theta, v)[1]
-        h = v.norm()
-        v = v / h
-    return 2 / h.float()
+    basis = torch.eye(len(theta), dtype=theta.dtype)
+    H = torch.stack([torch.autograd.functional.hvp(f, theta, v)[1] for v in basis])
+    return 2 / torch.linalg.eigh(H).eigenvalues.max().float()
 """,
         RATE.format(result="min(2 / x for x in h.tolist() if x > 0)"),
     ],
@@ -171,7 +181,7 @@ def careful(f, theta, alpha, K):
         here = path[-1]
         {begin}
         g = torch.func.grad(f)(here)
-        {loop} f(here - rate * g) > f({against}):
+        {loop} not f(here - rate * g) <= f({against}):
             rate = rate / 2
         path.append(here - rate * g)
     return {result}
@@ -188,6 +198,7 @@ WRONG["ex-guard"] = [
     (guard(begin="pass"), "every step begins with alpha"),
     (guard(loop="if"), "halved once at most"),
     (guard(against="theta"), "compared with the loss at theta"),
+    (GUARD.replace("not f(here - rate * g) <=", "f(here - rate * g) >").format(**RIGHT_GUARD), "comparison with nan"),
     (guard(result="path[-1]"), "the last point alone"),
     (guard(result="torch.stack(path[1:])"), "The start is missing"),
     (
