@@ -23,6 +23,8 @@ SETTLE = """async () => {
     dispatchEvent(new Event('beforeprint'));  // starts every live figure
     if (window.MathJax?.startup) await window.MathJax.startup.promise;
     await document.fonts.ready;
+    dispatchEvent(new Event('resize'));  // the theme then makes what scrolls reachable by keyboard, a moment later
+    await new Promise((done) => setTimeout(done, 600));
     await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
 }"""
 # axe-core is slow on thousands of elements. Of the words of code, which share a few colours, one of each kind is kept; the
