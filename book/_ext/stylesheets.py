@@ -26,9 +26,14 @@ ICON_FONTS = {"Font Awesome 6 Free": "fa-solid-900.ttf", "Font Awesome 6 Brands"
 def unite(pages: dict[Path, str], out: Path) -> None:
     """Replace the stylesheets that every page asks for by one, which is written to ``_static``."""
     static = out / "_static"
+    memory = static / "stylesheets.txt"  # which they were: a second build may write no page again
     sheets = list(dict.fromkeys(sheet for path, text in pages.items() for sheet in linked(path, text)))
-    if not sheets:
-        return  # an earlier build's pages, none of them written again
+    if sheets:
+        memory.write_text("\n".join(os.path.relpath(sheet, static) for sheet in sheets), encoding="utf-8")
+    elif memory.exists():
+        sheets = [(static / line).resolve() for line in memory.read_text(encoding="utf-8").splitlines()]
+    else:
+        return
     if (formulas := static / "formulas.css").exists():
         sheets.append(formulas)  # see formulas.py
     texts = [*pages.values(), *(file.read_text(encoding="utf-8") for file in scripts(static))]
@@ -41,8 +46,8 @@ def unite(pages: dict[Path, str], out: Path) -> None:
     (static / name).write_text(css, encoding="utf-8")
     for path, text in pages.items():
         up = os.path.relpath(static, path.parent).replace(os.sep, "/")
-        link = f'    <link rel="stylesheet" href="{up}/{name}">\n'
-        pages[path] = LINK.sub("", ONE.sub("", text)).replace("</title>", f"</title>\n{link}", 1)
+        link = f'<link rel="stylesheet" href="{up}/{name}">\n'
+        pages[path] = LINK.sub("", ONE.sub("", text)).replace("</title>", f"</title>{link}", 1)
 
 
 def linked(path: Path, text: str) -> list[Path]:

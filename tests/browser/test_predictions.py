@@ -56,6 +56,7 @@ def test_a_figure_on_a_dark_page_is_dark(browser, site):
     page.goto(f"{site}/{CHAPTER}")
     figure = page.locator("#trained-by-maml .cell_output img").first
     figure.scroll_into_view_if_needed()
+    figure.evaluate("async (image) => { image.loading = 'eager'; await image.decode(); }")
     shot = Image.open(io.BytesIO(figure.screenshot())).convert("RGB")
     colours = {colour for _, colour in shot.getcolors(shot.width * shot.height)}
     background = shot.getpixel((1, 1))

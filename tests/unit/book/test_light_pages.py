@@ -66,6 +66,10 @@ def test_one_stylesheet_with_the_rules_that_can_apply(tmp_path):
     before = dict(pages)
     stylesheets.unite(pages, tmp_path)
     assert pages == before, "a page that is light stays as it is"
+    (tmp_path / "_static" / "base.css").write_text(".used { color: green }")
+    stylesheets.unite(pages, tmp_path)
+    (sheet,) = (tmp_path / "_static").glob("book.*.css")
+    assert "green" in sheet.read_text() and sheet.name in pages[page], "a stylesheet that has changed is read again"
 
 
 def test_pictures_say_their_size_and_wait(tmp_path):
