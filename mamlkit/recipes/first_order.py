@@ -9,12 +9,7 @@ MAML's usual ones, and nothing is tuned for the other two (Finn et al., 2017, se
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import shlex
-import sys
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,8 +20,9 @@ from mamlkit.algorithms import fomaml, maml, reptile
 from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.evaluation import evaluate
 from mamlkit.models import mlp
+from mamlkit.recipes.frame import InFloat64, command, outer_loop, parse, parser_for, run_all
 from mamlkit.recipes.shipping import save_record
-from mamlkit.tasks import TaskBatch, TaskStream
+from mamlkit.tasks import TaskStream
 
 LEARNERS = {"maml": maml, "fomaml": fomaml, "reptile": reptile}
 SHOTS, META_BATCH, INNER_STEPS, INNER_LR, OUTER_LR = 10, 10, 3, 0.01, 5e-3
@@ -38,17 +34,13 @@ HELD_OUT_TASKS, HELD_OUT_QUERIES, HELD_OUT_SEED = 200, 100, 99
 def train(seed: int, name: str) -> list[dict[str, Any]]:
     """One run; a row of results at each stop: the mean held-out loss after 0, 1, ..., 2 K inner steps."""
     torch.set_num_threads(1)  # the same sums in the same order on every machine with these versions
-    held_out = doubled(
-        Sinusoids(SHOTS, HELD_OUT_QUERIES).sample(HELD_OUT_TASKS, torch.Generator().manual_seed(HELD_OUT_SEED))
-    )
+    judge = InFloat64(Sinusoids(SHOTS, HELD_OUT_QUERIES))
+    held_out = judge.sample(HELD_OUT_TASKS, torch.Generator().manual_seed(HELD_OUT_SEED))
     learner = LEARNERS[name](mlp(seed=seed).double(), loss=F.mse_loss, inner_steps=INNER_STEPS, inner_lr=INNER_LR)
     optimiser = torch.optim.Adam(learner.parameters(), lr=OUTER_LR)
     rows: list[dict[str, Any]] = []
-    stream = TaskStream(Sinusoids(SHOTS, SHOTS), META_BATCH, seed=seed)
-    for step, tasks in enumerate(itertools.islice(stream, max(STOPS)), start=1):
-        optimiser.zero_grad()
-        learner.meta_backward(doubled(tasks))
-        optimiser.step()
+    stream = TaskStream(InFloat64(Sinusoids(SHOTS, SHOTS)), META_BATCH, seed=seed)
+    for step, _ in outer_loop(learner.meta_backward, optimiser, stream, max(STOPS)):
         if step in STOPS:
             losses = evaluate(learner, held_out, steps=2 * INNER_STEPS).losses.mean(1)  # (2 K + 1,)
             loss = [round(x, 6) for x in losses.tolist()]
@@ -57,28 +49,15 @@ def train(seed: int, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def doubled(tasks: TaskBatch) -> TaskBatch:
-    """The same tasks in float64."""
-    return TaskBatch(*(tensor.double() for tensor in tasks))
-
-
 def main() -> None:
     """Run everything, then write ``first-order.json``."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the record; it must exist")
+    parser = parser_for(__doc__, "record")
     parser.add_argument("--seeds", type=int, default=8, help="how many; default: %(default)s")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; default: %(default)s")
-    options = parser.parse_args()
-    if not options.out.is_dir():
-        parser.error(f"expected --out to be an existing folder, got {options.out}")
-    runs = list(itertools.product(range(options.seeds), LEARNERS))
-    if options.processes == 1:
-        results = list(itertools.starmap(train, runs))
-    else:  # a run does not depend on which process makes it
-        with ProcessPoolExecutor(options.processes) as pool:
-            results = list(pool.map(train, *zip(*runs, strict=True)))
+    options = parse(parser)
+    results = run_all(train, list(itertools.product(range(options.seeds), LEARNERS)), options.processes)
     record = {
-        "command": f"python -m mamlkit.recipes.first_order {shlex.join(sys.argv[1:])}",
+        "command": command("first_order"),
         "seeds": options.seeds,
         "meta_batch": META_BATCH,
         "shots": SHOTS,

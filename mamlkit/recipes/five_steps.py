@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from mamlkit.algorithms import maml_plus_plus
 from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.meta_gradient import Engine
 from mamlkit.models import mlp
+from mamlkit.recipes.frame import command
 from mamlkit.recipes.shipping import save_record, save_weights
 from mamlkit.tasks import TaskStream
 
@@ -120,7 +119,7 @@ def main() -> None:
             found = " ".join(f"{run.course['loss'][epoch * EPOCH // BLOCK]:.2f}" for run in runs)
             print(f"epoch {epoch}  {found}  {time.perf_counter() - started:.0f} s", flush=True)
     record = {
-        "command": f"python -m mamlkit.recipes.five_steps {shlex.join(sys.argv[1:])}",
+        "command": command("five_steps"),
         "seeds": options.seeds,
         "outer_steps": options.outer_steps,
         "steps_per_epoch": EPOCH,
