@@ -32,6 +32,14 @@ def find_node() -> str | None:
     return bundled or shutil.which("node")
 
 
+def mathjax_folder() -> Path:
+    """Where the package with MathJax has it. Raises RuntimeError where it is not installed."""
+    spec = find_spec("sphinx-mathjax-offline")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("MathJax is missing: install sphinx-mathjax-offline (it is in requirements.txt)")
+    return Path(spec.origin).parent / "static" / "mathjax"
+
+
 def typeset(pages: dict[Path, str], static: Path) -> None:
     """Set the formulas of all pages in place, and write their stylesheet and fonts; without Node nothing changes."""
     node = find_node()
@@ -39,7 +47,7 @@ def typeset(pages: dict[Path, str], static: Path) -> None:
     if node is None or not found:
         return
     wanted = list(dict.fromkeys(found))  # (tex, display)
-    made = render(wanted, node, static / "mathjax")
+    made = render(wanted, node)
     by_source = dict(zip(wanted, made["html"], strict=True))
     for path, text in pages.items():
         pages[path] = SCRIPTS.sub("", FORMULA.sub(lambda match: placed(match, by_source), text))
@@ -63,11 +71,9 @@ def placed(match: re.Match[str], by_source: dict[tuple[str, bool], str]) -> str:
     return f"{opening}{match['before'] or ''}{by_source[tex, display]}<!--formula--></{match['tag']}>"
 
 
-def render(formulas: list[tuple[str, bool]], node: str, mathjax: Path) -> dict:
+def render(formulas: list[tuple[str, bool]], node: str) -> dict:
     """What formulas.mjs says. Raises RuntimeError with its words where it fails."""
-    spec = find_spec("sphinx-mathjax-offline")
-    folder = Path(spec.origin).parent / "static" / "mathjax" if spec and spec.origin else mathjax
-    program = [node, str(Path(__file__).with_name("formulas.mjs")), str(folder)]
+    program = [node, str(Path(__file__).with_name("formulas.mjs")), str(mathjax_folder())]
     asked = json.dumps([{"tex": tex, "display": display} for tex, display in formulas])
     answer = subprocess.run(program, input=asked, capture_output=True, text=True, check=False, encoding="utf-8")
     if answer.returncode:
@@ -77,7 +83,7 @@ def render(formulas: list[tuple[str, bool]], node: str, mathjax: Path) -> dict:
 
 def copy_fonts(css: str, static: Path) -> None:
     """The stylesheet, and of the fonts those that it names and uses."""
-    fonts = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static/mathjax/output/chtml/fonts/woff-v2"
+    fonts = mathjax_folder() / "output/chtml/fonts/woff-v2"
     target = static / "formulas"
     target.mkdir(exist_ok=True)
     for name in set(re.findall(r"mathjax/([\w-]+\.woff)", css)):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
+from formulas import find_node, mathjax_folder
 from sphinx.application import Sphinx
 
 # What pages with formulas may ask for: the program, its fonts, rarely used commands, and speech for screen readers.
@@ -31,14 +31,11 @@ FRONT_PAGE = """<!DOCTYPE html>
 
 
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
-    """Copy the part of MathJax that is used into the finished book, once."""
-    spec = find_spec("sphinx-mathjax-offline")
+    """Copy the part of MathJax that is used into the finished book, once; not where formulas are set by the build itself."""
     target = Path(app.outdir, "_static", "mathjax")
-    if exception or app.builder.format != "html" or target.exists():
+    if exception or app.builder.format != "html" or find_node() or target.exists():
         return
-    if spec is None or spec.origin is None:
-        raise RuntimeError("MathJax is missing: install sphinx-mathjax-offline (it is in requirements.txt)")
-    source = Path(spec.origin).parent / "static" / "mathjax"
+    source = mathjax_folder()
     for part in MATHJAX_PARTS:
         (target / part).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (source / part).is_dir() else shutil.copy
