@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from mamlkit._files import write_atomically
 from mamlkit.algorithms import maml
 from mamlkit.bench.implementations import MODES, Plain, implementations_for, learner_of, make
-from mamlkit.bench.precision import column, measure_float32
+from mamlkit.bench.precision import CASES, column, measure_float32
 from mamlkit.bench.workloads import WORKLOADS, Workload
 from mamlkit.data.glyphs import glyphs
 from mamlkit.evaluation import evaluate
@@ -236,9 +236,12 @@ def describe_machine(device: str) -> dict[str, Any]:
     }
 
 
-def measure_errors(machine: Mapping[str, Any]) -> dict[str, Any]:
-    """The errors in float32, as they stand in the record."""
-    return {"machine": machine, "rows": measure_float32()}
+def measure_errors(
+    machine: Mapping[str, Any], cases: Sequence[str], before: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """The errors in float32, as they stand in the record; rows of other cases, measured before, stay."""
+    rows = [*(row for row in before if row["case"] not in cases), *measure_float32(cases)]
+    return {"machine": machine, "rows": sorted(rows, key=lambda row: list(CASES).index(row["case"]))}
 
 
 def measure_all(names: Sequence[str], rounds: int, device: str, quick: bool) -> dict[str, Any]:
@@ -256,7 +259,7 @@ def measure_all(names: Sequence[str], rounds: int, device: str, quick: bool) -> 
     rows += (evaluated := measure_evaluation(device))
     for row in evaluated:
         print_row(row)
-    record["float32"] = measure_errors(record["machine"])
+    record["float32"] = measure_errors(record["machine"], list(CASES))
     record["loading"], record["precision"] = measure_loading(), measure_precision(device)
     print(record["loading"], record["precision"])
     return record
@@ -273,7 +276,11 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="times only: no memory, no evaluation, no K = 50")
     parser.add_argument(
-        "--errors", action="store_true", help="only the table of float32 errors, into the record of --out"
+        "--errors",
+        nargs="*",
+        choices=list(CASES),
+        metavar="CASE",
+        help=f"only the table of float32 errors, into the record of --out: all of it, or of {', '.join(CASES)}",
     )
     parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -284,11 +291,12 @@ def main() -> None:
         parser.error(f"expected --rounds of at least 1, got {options.rounds}")
     if options.out is not None and not options.out.parent.is_dir():
         parser.error(f"expected --out to name a file in a folder that exists, got {options.out}")
-    if options.errors and options.out is not None and not options.out.is_file():
+    if options.errors is not None and options.out is not None and not options.out.is_file():
         parser.error(f"expected --out to name a record that --errors can add to, got {options.out}")
-    if options.errors:
+    if options.errors is not None:
         record = {} if options.out is None else json.loads(options.out.read_text(encoding="utf-8"))
-        record["float32"] = measure_errors(describe_machine("cpu"))
+        before = record.get("float32", {}).get("rows", [])
+        record["float32"] = measure_errors(describe_machine("cpu"), options.errors or list(CASES), before)
     else:
         record = measure_all(options.only, options.rounds, options.device, options.quick)
     if options.out is not None:

@@ -125,10 +125,10 @@ def column(name: str, mode: str, implementations: Sequence[str], device: str) ->
     return {implementation: _two_digits(statistics.median(errors)) for implementation, errors in found.items()}
 
 
-def measure_float32(inner_steps: Sequence[int] = (1, 5)) -> list[dict[str, object]]:
+def measure_float32(cases: Sequence[str], inner_steps: Sequence[int] = (1, 5)) -> list[dict[str, object]]:
     """The rows of the table of errors, also printed: medians over seeds, for each case, each K and each engine."""
     rows: list[dict[str, object]] = []
-    for name in CASES:
+    for name in cases:
         passes = [errors_of_a_pass(*cases_of(name, seed)) for seed in seeds_of(name)]
         for steps in inner_steps:
             metas = [

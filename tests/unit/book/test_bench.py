@@ -94,7 +94,9 @@ def test_the_record_says_how_exact_each_engine_is_in_float32():
 def test_errors_are_added_to_a_record_that_is_there(tmp_path, monkeypatch, capsys):
     file = tmp_path / "bench.json"
     file.write_text('{"rows": [1]}', encoding="utf-8")
-    monkeypatch.setattr(precision, "CASES", {"W5": precision.CASES["W5"]})
+    only = {"W5": precision.CASES["W5"]}
+    monkeypatch.setattr(precision, "CASES", only)
+    monkeypatch.setattr(bench, "CASES", only)
     monkeypatch.setattr(precision, "SEEDS", {"W5": 1})
     monkeypatch.setattr(precision, "META_SEEDS", 1)
     monkeypatch.setattr(sys, "argv", ["bench", "--errors", "--out", str(file)])
@@ -102,3 +104,15 @@ def test_errors_are_added_to_a_record_that_is_there(tmp_path, monkeypatch, capsy
     record = json.loads(file.read_text(encoding="utf-8"))
     assert record["rows"] == [1] and len(record["float32"]["rows"]) == 6
     assert capsys.readouterr().out.count("W5") == 6
+
+
+def test_errors_of_one_case_leave_the_others(tmp_path, monkeypatch):
+    other = {"case": "W2", "inner_steps": 1}
+    file = tmp_path / "bench.json"
+    file.write_text(json.dumps({"float32": {"rows": [{"case": "W5"}, other]}}), encoding="utf-8")
+    monkeypatch.setattr(precision, "SEEDS", {"W5": 1})
+    monkeypatch.setattr(precision, "META_SEEDS", 1)
+    monkeypatch.setattr(sys, "argv", ["bench", "--out", str(file), "--errors", "W5"])
+    bench.main()
+    rows = json.loads(file.read_text(encoding="utf-8"))["float32"]["rows"]
+    assert rows[0] == other and len(rows) == 7 and all(row["case"] == "W5" for row in rows[1:])
