@@ -47,16 +47,16 @@ def notebooks() -> list[Path]:
     return [*sorted(BOOK.glob("*.ipynb")), *sorted(BOOK.glob("exercises/*.ipynb"))]
 
 
-def execute(notebook: nbformat.NotebookNode, folder: str) -> nbformat.NotebookNode:
-    """Run a notebook in a folder; the first cell that fails ends the run with CellExecutionError."""
+def execute(notebook: nbformat.NotebookNode, folder: str, **settings: object) -> nbformat.NotebookNode:
+    """Run a notebook in a folder; the first cell that fails ends the run with CellExecutionError, if no setting says else."""
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=OwnKernel())
     client = NotebookClient(
         notebook,
         km=manager,
         record_timing=False,
         coalesce_streams=True,
-        timeout=600,
         resources={"metadata": {"path": folder}},
+        **{"timeout": 600, **settings},
     )
     return client.execute(env={**os.environ, **KERNEL_ENVIRONMENT})
 
