@@ -24,9 +24,8 @@ from mamlkit.functional import Parameters
 
 __all__ = ["Adam", "ClipNorm", "Direction", "InTurn", "Memory", "Momentum", "WeightDecay", "in_turn"]
 
-Memory = Mapping[
-    str, Any
-]  # what a direction remembers from step to step: tensors by name, in dicts of dicts where it likes
+#: What a direction remembers from step to step: tensors by name, in dicts of dicts where it likes.
+Memory = Mapping[str, Any]
 
 
 class Direction(nn.Module):

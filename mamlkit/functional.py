@@ -38,7 +38,9 @@ __all__ = [
     "unchanged_on_error",
 ]
 
+#: Tensors by their names in a module.
 Parameters = Mapping[str, Tensor]
+#: Normalise with the batch, do that and update the running statistics, or normalise with the running statistics.
 BatchNormMode = Literal["batch", "collect", "running"]
 
 

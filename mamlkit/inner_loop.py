@@ -45,10 +45,15 @@ from mamlkit.trees import Several, Tree, first
 
 __all__ = ["Forward", "InnerLoop", "Loss", "Objective", "Order", "Turn", "adapt", "descend", "inner_step", "moved"]
 
-Loss = Callable[[Tree, Tree], Tensor]  # (outputs, targets) -> scalar, the mean over the points
-Forward = Callable[[Parameters, Tree, int], Tree]  # (parameters, inputs, inner step from 0) -> outputs
-Objective = Callable[[Parameters, int], Tensor]  # (parameters, inner step from 0) -> scalar
-Turn = Callable[[Parameters, Parameters, Memory, int], tuple[Parameters, Memory]]  # what ``Direction.forward`` is
+#: (outputs, targets) -> scalar, the mean over the points.
+Loss = Callable[[Tree, Tree], Tensor]
+#: (parameters, inputs, inner step from 0) -> outputs.
+Forward = Callable[[Parameters, Tree, int], Tree]
+#: (parameters, inner step from 0) -> scalar.
+Objective = Callable[[Parameters, int], Tensor]
+#: What ``Direction.forward`` is.
+Turn = Callable[[Parameters, Parameters, Memory, int], tuple[Parameters, Memory]]
+#: 2 to differentiate through the steps in full, 1 for first order, 0 when no derivative follows.
 Order = Literal[0, 1, 2]
 
 

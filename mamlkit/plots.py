@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from mamlkit.arguments import expect_kind
 from mamlkit.evaluation import Evaluation
 
-__all__ = ["COLOURS", "STYLES", "plot_adaptation", "plot_learning_curve", "use_style"]
+__all__ = ["COLOURS", "STYLES", "line_style", "plot_adaptation", "plot_learning_curve", "use_style"]
 
 #: One colour a role, with a contrast of at least 3 to 1 against the white of the figures; lines differ in dash too.
 COLOURS: Mapping[str, str] = MappingProxyType(

@@ -16,10 +16,10 @@ from mamlkit.functional import key_of
 
 __all__ = ["Adapted", "FixedStepSize", "LearnedStepSizes", "Rates", "StepSizes", "which"]
 
-Rates = Mapping[str, Tensor | float]  # parameter name -> step size: a scalar, or one number for each of its entries
-Adapted = (
-    Iterable[str] | Callable[[str], bool]
-)  # names of parameters, or a function that says of a name whether it is one
+#: Parameter name -> step size: a scalar, or one number for each of its entries.
+Rates = Mapping[str, Tensor | float]
+#: Names of parameters, or a function that says of a name whether it is one.
+Adapted = Iterable[str] | Callable[[str], bool]
 
 
 def which(names: Iterable[str], adapted: Adapted | None) -> list[str]:

@@ -106,6 +106,7 @@ class TaskGroup:
         return values if single else {name: value.sum(0) for name, value in values.items()}
 
 
+#: Takes the tasks of a meta-batch one by one, or together.
 Grouping = Callable[[InnerLoop, Parameters, TaskBatch, int], Iterator[TaskGroup]]
 
 

@@ -126,7 +126,8 @@ def _shapes(task: tuple[Tree, ...]) -> list[Any]:
     return [(tensor.shape, tensor.dtype, tensor.device) for part in task for tensor in leaves(part)]
 
 
-Tasks = TaskBatch | Sequence[TaskBatch]  # of one shape, or of several
+#: Of one shape, or of several.
+Tasks = TaskBatch | Sequence[TaskBatch]
 
 
 def listed(tasks: Tasks) -> TaskBatch | TaskList:

@@ -29,8 +29,10 @@ __all__ = [
     "same_form",
 ]
 
-Tree = Any  # a tensor, or a tuple or dict of tensors, of tuples, of dicts
-Several = tuple[Any, ...] | Mapping[str, Any]  # one that is no tensor
+#: A tensor, or a tuple or dict of tensors, of tuples, of dicts.
+Tree = Any
+#: A tree that is no tensor.
+Several = tuple[Any, ...] | Mapping[str, Any]
 
 
 def leaves(tree: Tree) -> list[Tensor]:

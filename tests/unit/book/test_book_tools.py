@@ -13,8 +13,6 @@ from pathlib import Path
 import nbformat
 import pytest
 
-import mamlkit
-
 ROOT = Path(__file__).resolve().parents[3]
 API = runpy.run_path(str(ROOT / "book" / "_ext" / "api_reference.py"))
 
@@ -46,8 +44,21 @@ def test_every_record_is_on_the_page_of_results():
 
 
 def test_a_missing_name_is_seen():
-    assert API["undocumented"](["adapt", "new", "__version__"], ["mamlkit.inner_loop.adapt", "other.new"]) == ["new"]
-    assert len(mamlkit.__all__) > 10
+    public = [
+        "mamlkit.adapt",
+        "mamlkit.conv4",
+        "mamlkit.engines.ENGINES",
+        "mamlkit.inner_loop.Loss",
+        "mamlkit.__version__",
+    ]
+    documented = ["mamlkit.inner_loop.adapt", "mamlkit.engines.conv4", "mamlkit.engines.choice.ENGINES", "other.Loss"]
+    assert API["undocumented"](public, documented) == ["mamlkit.conv4", "mamlkit.inner_loop.Loss"]
+
+
+def test_names_of_every_module_are_looked_for():
+    modules = API["public_modules"]()
+    assert {"mamlkit", "mamlkit.engines.conv4.block", "mamlkit.checking.chapter_01"} <= set(modules)
+    assert not [name for name in modules if "._" in name or name.startswith("mamlkit.bench")]
 
 
 @pytest.mark.parametrize(
