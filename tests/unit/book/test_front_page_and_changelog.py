@@ -38,6 +38,7 @@ def test_every_page_of_the_back_matter_is_in_the_table_of_contents():
 def test_the_newest_release_is_this_one():
     headings = re.findall(r"^## (\S+)", CHANGELOG, re.MULTILINE)
     assert headings[0] == mamlkit.__version__ and headings == sorted(headings, reverse=True)
+    assert f"\nversion: {mamlkit.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 def test_errata_have_the_numbers_of_the_chapters():
