@@ -107,6 +107,16 @@ class TestNotebook:
             private = re.search(r"(?:import|from) mamlkit[\w.]*\._(?!_version)|book/|sys\.path", cell.source)
             assert not private, f"cell {cell.id}: {private}"
 
+    def test_imports_what_is_in_the_reference(self, path):
+        """The build of the book sees that all of `__all__` is there."""
+        for cell in code_cells(path):
+            lines = [line for line in cell.source.splitlines() if not line.lstrip().startswith("%")]
+            for module, names in re.findall(r"^from (mamlkit[\w.]*) import ([\w, ]+)$", "\n".join(lines), re.MULTILINE):
+                missing = {name.partition(" as ")[0] for name in names.split(", ")} - {
+                    *importlib.import_module(module).__all__
+                }
+                assert not missing, f"cell {cell.id}: {missing} of {module}"
+
     def test_no_formula_in_a_summary(self, path):
         """Pages do not typeset what stands in raw HTML: a reader would see the dollar signs."""
         for cell in read(path).cells:
