@@ -100,9 +100,7 @@ def test_every_sum_is_right():
 
 
 def days() -> list[str]:
-    return re.split(r"^### Day \d+$", TEACHING.partition("## Two weeks")[2].partition("\n## ")[0], flags=re.MULTILINE)[
-        1:
-    ]
+    return re.findall(r"^### Day \d+\n(.*?)(?=^##)", TEACHING, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("day", days(), ids=lambda day: f"chapter {LINK.search(day).group(2)}")
