@@ -123,7 +123,10 @@ def maml_plus_plus(
 ) -> Learner:
     """MAML++, every part a switch: Antoniou et al., 2019, arXiv:1810.09502, section 4. Cosine annealing is part of ``fit``.
 
-    The per-step parts of batch norm apply where the model has batch norm.
+    The per-step parts of batch norm apply where the model has batch norm. The multi-step loss and the order of derivative are
+    annealed by ``learner.epoch``, which ``fit`` and ``train_maml`` move on. In an outer loop of your own, set it:
+
+        learner.epoch = i // steps_per_epoch  # before outer step i; while it stays 0, nothing is annealed
 
     Args:
         model: any module.
@@ -132,7 +135,7 @@ def maml_plus_plus(
         loss: of outputs and targets, averaged over points.
         multi_step_loss: weigh the query losses of all steps, annealed towards the last (``"annealed"``), equally
             (``"uniform"``) or as given; ``None``: the last step only.
-        annealing_epochs: until only the last step counts.
+        annealing_epochs: until only the last step counts; ``learner.epoch`` counts them.
         step_sizes: one fixed rate, or learned ones: see ``LearnedStepSizes``.
         per_step_weights: scale and shift of batch norm for each inner step, meta-learned and never ``adapted`` (BNWB).
         per_step_statistics: collect running statistics for each inner step and normalise query points with them at evaluation

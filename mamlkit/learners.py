@@ -3,12 +3,14 @@
 A learner is one class, ``Learner``; the functions of ``mamlkit.algorithms`` choose its parts. Each meta-parameter is an ordinary
 ``nn.Parameter``, so that any ``torch.optim`` optimiser drives the outer loop:
 
-    learner = maml(mlp(), loss=F.mse_loss, inner_steps=1, inner_lr=0.01)
+    learner = maml_plus_plus(mlp(), loss=F.mse_loss, inner_steps=5, inner_lr=0.01)
     optimiser = torch.optim.Adam(learner.parameters(), lr=1e-3)
-    for tasks in TaskStream(Sinusoids(), meta_batch=25):
+    stream = TaskStream(Sinusoids(), meta_batch=25)
+    for i, tasks in zip(range(outer_steps), stream):
+        learner.epoch = i // steps_per_epoch  # what is annealed counts in epochs; fit and train_maml do this for you
         optimiser.zero_grad()
         loss = learner.meta_backward(tasks)  # fills .grad, as loss.backward() would
-        optimiser.step()
+        optimiser.step()  # the outer update
 """
 
 from __future__ import annotations
@@ -118,6 +120,11 @@ class Learner(nn.Module):
             error crosses a kink of ReLU or max-pool, the meta-gradient of one batch can be off by far more, with every engine
             and with the plain loop.
 
+    Attributes:
+        epoch: of meta-training, from 0. What is annealed reads it: the weights of ``outer_loss``, and ``first_order_epochs``.
+            ``fit`` and ``train_maml`` move it on. An outer loop of your own has to set it, or nothing is ever annealed.
+        meta_steps: calls of ``meta_backward`` so far; dropout masks follow from it.
+
     Raises:
         TypeError, ValueError: naming what was expected and what came.
     """
@@ -178,7 +185,7 @@ class Learner(nn.Module):
         self.batch_norm, self.query_statistics = batch_norm, query_statistics
         self.keep_statistics = expect_switch("keep_statistics", keep_statistics)
         self.seed = expect_seed("seed", seed)
-        self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
+        self.epoch = self.meta_steps = 0
         self._known = set(parameters_of(model))
         rates = self.step_sizes(0)
         expect_rates(rates, theta)

@@ -6,6 +6,7 @@ import oracles
 import plain_learners
 import pytest
 import torch
+from docstrings import example
 from engine_names import ENGINES
 from torch.nn import functional as F
 
@@ -105,6 +106,17 @@ def test_derivative_order_annealing_is_first_order_in_epochs_below_e():
     for learner.epoch in range(5):
         orders.append(learner.current_order)
     assert orders == [1, 1, 1, 2, 2]
+
+
+def test_the_outer_loop_in_the_docstring_anneals():
+    """``epoch`` is the reader's to move: a loop without that line would never leave the first epoch."""
+    names = {**vars(mamlkit), "torch": torch, "F": F, "outer_steps": 3, "steps_per_epoch": 1}
+    with torch.random.fork_rng(devices=[]):
+        exec(compile(example(mamlkit.learners), "learners.py", "exec"), names)
+    learner = names["learner"]
+    assert learner.epoch == 2 and learner.meta_steps == 3 and names["loss"].isfinite()
+    weights = [learner.outer_loss.weights(5, epoch)[0].item() for epoch in (0, learner.epoch)]
+    assert weights[0] > weights[1] > 0
 
 
 def test_every_step_has_a_gradient_of_its_own():
