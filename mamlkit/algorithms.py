@@ -113,7 +113,7 @@ def maml_plus_plus(
     inner_steps: int = 5,
     inner_lr: float = 0.1,
     loss: Loss = F.cross_entropy,
-    multi_step_loss: Literal["annealed", "uniform"] | Sequence[float] | None = "annealed",
+    multi_step_loss: Literal["annealed", "uniform"] | Sequence[float] | OuterLoss | None = "annealed",
     annealing_epochs: int = 10,
     step_sizes: Literal["fixed", "tensor", "tensor_and_step", "parameter"] = "tensor_and_step",
     per_step_weights: bool = True,
@@ -133,9 +133,9 @@ def maml_plus_plus(
         inner_steps: K.
         inner_lr: alpha, or what the learned rates start from.
         loss: of outputs and targets, averaged over points.
-        multi_step_loss: weigh the query losses of all steps, annealed towards the last (``"annealed"``), equally
-            (``"uniform"``) or as given; ``None``: the last step only.
-        annealing_epochs: until only the last step counts; ``learner.epoch`` counts them.
+        multi_step_loss: how the query losses of all steps are weighed: annealed towards the last (``"annealed"``), equally
+            (``"uniform"``), by the numbers given, or by an ``OuterLoss`` of your own; ``None``: the last step only.
+        annealing_epochs: until only the last step counts, with ``"annealed"``; ``learner.epoch`` counts them.
         step_sizes: one fixed rate, or learned ones: see ``LearnedStepSizes``.
         per_step_weights: scale and shift of batch norm for each inner step, meta-learned and never ``adapted`` (BNWB).
         per_step_statistics: collect running statistics for each inner step and normalise query points with them at evaluation
@@ -185,9 +185,11 @@ ALGORITHMS: dict[str, Callable[..., Learner]] = {
 """The algorithms by name: what the facade, a configuration and the command line let one choose from."""
 
 
-def _outer_loss(multi_step_loss: str | Sequence[float] | None, annealing_epochs: int) -> OuterLoss:
+def _outer_loss(multi_step_loss: str | Sequence[float] | OuterLoss | None, annealing_epochs: int) -> OuterLoss:
     if multi_step_loss is None:
         return FinalStep()
+    if isinstance(multi_step_loss, OuterLoss):
+        return multi_step_loss
     if not isinstance(multi_step_loss, str):
         return MultiStep(multi_step_loss)
     expect_one_of("multi_step_loss", multi_step_loss, ("annealed", "uniform"))
