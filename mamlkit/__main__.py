@@ -32,7 +32,8 @@ from mamlkit.configuration import (
 )
 from mamlkit.evaluation import Evaluation, evaluate_ensemble
 from mamlkit.pretrained import pretrained_learner, pretrained_names
-from mamlkit.runs import TEST_SEED, image_shape, load_best, processes, read_configuration
+from mamlkit.randomness import TEST_SEED
+from mamlkit.runs import image_shape, load_best, processes, read_configuration
 from mamlkit.tasks import TaskStream
 from mamlkit.training import TrainingDiverged, TrainingOptions, fit
 

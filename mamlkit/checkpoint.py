@@ -1,6 +1,9 @@
 """Checkpoints: tensors as safetensors, everything else as JSON beside them, and never half of either.
 
 The JSON is written last and holds the checksum of the tensors: where it exists and agrees, the checkpoint is whole.
+
+Here files are written and read. What goes into them, and how a run goes on from one, is ``fit(..., resume=True)`` in
+``mamlkit.training``: ``_Run._save`` fills a checkpoint, ``_Run.restore`` takes it up.
 """
 
 from __future__ import annotations

@@ -38,9 +38,8 @@ from mamlkit.arguments import (
 )
 from mamlkit.directions import Direction, Memory, in_turn
 from mamlkit.functional import FunctionalModel, Parameters, parameters_of
-from mamlkit.randomness import fixed_randomness
+from mamlkit.randomness import fixed_randomness, stream_seed
 from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
-from mamlkit.tasks import stream_seed
 from mamlkit.trees import Several, Tree, first
 
 __all__ = ["Forward", "InnerLoop", "Loss", "Objective", "Order", "Turn", "adapt", "descend", "inner_step", "moved"]

@@ -59,9 +59,10 @@ from mamlkit.functional import (
 from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
 from mamlkit.meta_gradient import AllAtOnce, MetaStep
 from mamlkit.outer_loss import FinalStep, OuterLoss
+from mamlkit.randomness import stream_seed
 from mamlkit.reptile import displacement
 from mamlkit.step_sizes import Adapted, FixedStepSize, Rates, StepSizes, which
-from mamlkit.tasks import TaskBatch, TaskList, Tasks, listed, stream_seed
+from mamlkit.tasks import TaskBatch, TaskList, Tasks, listed
 from mamlkit.trees import Several, Tree, each, joined
 from mamlkit.watches import WatchedLoss
 

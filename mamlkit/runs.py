@@ -19,9 +19,7 @@ from mamlkit.data.episodes import ImageTasks
 from mamlkit.learners import Learner
 from mamlkit.training import best_of, load_learner, of_a_run
 
-__all__ = ["TEST_SEED", "image_shape", "load_best", "peak_memory_mb", "processes", "read_configuration"]
-
-TEST_SEED = 2_000_003  # the same test tasks for every run
+__all__ = ["image_shape", "load_best", "peak_memory_mb", "processes", "read_configuration"]
 
 
 def read_configuration(folder: Path) -> Configuration:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_convert
 
 from mamlkit.arguments import describe, expect_at_least, expect_kind, expect_seed
+from mamlkit.randomness import stream_seed
 from mamlkit.trees import Tree, first, joined, leaves, mapped
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "expect_distribution",
     "listed",
     "prefetched",
-    "stream_seed",
 ]
 
 
@@ -241,15 +241,3 @@ class _Batches(IterableDataset[TaskBatch]):
 
     def __iter__(self) -> Iterator[TaskBatch]:
         return iter(self.stream)
-
-
-def stream_seed(seed: int, number: int) -> int:
-    """One seed for each pair (seed of the stream, number of the batch): far apart even for neighbours.
-
-    Multiplying by a large odd constant and folding the high half down is the finaliser of SplitMix64 (Steele et al., 2014).
-    """
-    mask = (1 << 64) - 1
-    mixed = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & mask
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & mask
-    return (mixed ^ (mixed >> 31)) >> 1  # torch takes seeds below 2**63 without sign trouble

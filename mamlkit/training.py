@@ -56,11 +56,10 @@ from mamlkit.optimisers import (
     settings_of,
     stretch,
 )
+from mamlkit.randomness import VALIDATION_SEED
 from mamlkit.tasks import TaskBatch, TaskDistribution, TaskList, TaskStream
 
 __all__ = ["History", "TrainingDiverged", "TrainingOptions", "fit", "load_learner"]
-
-VALIDATION_SEED = 1_000_003  # the same validation tasks for every run
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ from mamlkit._version import versions
 from mamlkit.configuration import Configuration, LearnerOptions, NetworkOptions, TaskOptions
 from mamlkit.evaluation import evaluate
 from mamlkit.learners import Learner
+from mamlkit.randomness import TEST_SEED
 from mamlkit.recipes.protocols import measure_protocols
-from mamlkit.runs import TEST_SEED, image_shape, load_best, peak_memory_mb
+from mamlkit.runs import image_shape, load_best, peak_memory_mb
 from mamlkit.tasks import TaskBatch, TaskStream
 from mamlkit.training import History, TrainingOptions, fit
 

@@ -11,7 +11,7 @@ import torch
 from mamlkit.configuration import Configuration
 from mamlkit.evaluation import evaluate_ensemble, interval
 from mamlkit.learners import Learner
-from mamlkit.runs import TEST_SEED
+from mamlkit.randomness import TEST_SEED
 from mamlkit.tasks import TaskBatch, TaskStream
 
 __all__ = ["QUERIES", "answered_alone", "measure_protocols"]

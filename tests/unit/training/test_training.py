@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import mamlkit
 from mamlkit import TaskStream, TrainingDiverged, TrainingOptions
 from mamlkit.checkpoint import latest_checkpoint, load_checkpoint
-from mamlkit.training import VALIDATION_SEED
+from mamlkit.randomness import VALIDATION_SEED
 
 SMALL = TrainingOptions(
     epochs=3, steps_per_epoch=4, meta_batch=2, outer_lr=1e-3, validation_tasks=4, checkpoint_every=3, log_every=2
