@@ -18,22 +18,25 @@ from typing import Any
 
 from torch import Tensor
 from torch.optim import Adam, Optimizer, SparseAdam
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
 from mamlkit.arguments import describe
 from mamlkit.learners import Learner
 
-__all__ = ["adam", "as_plain", "cosine", "expect_optimiser", "expect_schedule", "from_plain", "settings_of", "stretch"]
+__all__ = [
+    "adam",
+    "as_plain",
+    "expect_optimiser",
+    "expect_schedule",
+    "from_plain",
+    "settings_of",
+    "stretch",
+]
 
 
 def adam(learner: Learner, rate: float) -> Adam:
     """Adam over all meta-parameters, with one rate."""
     return Adam(list(learner.meta_parameters().values()), lr=rate)
-
-
-def cosine(optimiser: Optimizer, steps: int, final: float | None) -> LRScheduler:
-    """Half a cosine over the outer steps, from each group's own rate to ``final``; ``None`` keeps the rates."""
-    return ConstantLR(optimiser, 1.0) if final is None else CosineAnnealingLR(optimiser, steps, final)
 
 
 def stretch(schedule: LRScheduler, steps: int) -> None:

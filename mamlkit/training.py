@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 from tqdm.auto import tqdm
 
 from mamlkit._files import append, remove_stale, write_atomically
@@ -49,7 +49,6 @@ from mamlkit.learners import Learner
 from mamlkit.optimisers import (
     adam,
     as_plain,
-    cosine,
     expect_optimiser,
     expect_schedule,
     from_plain,
@@ -242,6 +241,22 @@ def _train(
     return run.history
 
 
+def default_schedule(optimiser: Optimizer, options: TrainingOptions, *, own: bool) -> LRScheduler:
+    """The schedule of a run that was given none.
+
+    Args:
+        optimiser: what it is for.
+        options: of the run; ``cosine`` decides.
+        own: whether the optimiser was given, with rates of its own.
+    """
+    if options.cosine:
+        return CosineAnnealingLR(optimiser, options.outer_steps, options.final_outer_lr)
+    if own:
+        return ConstantLR(optimiser, 1.0)
+    # A constant rate as well. It stays a cosine from outer_lr to outer_lr, whose state is what checkpoints hold.
+    return CosineAnnealingLR(optimiser, options.outer_steps, options.outer_lr)
+
+
 def load_learner(learner: Learner, checkpoint: str | Path) -> dict[str, Any]:
     """Put the tensors of a checkpoint into a learner of the same make, and return the checkpoint's record.
 
@@ -315,10 +330,7 @@ class _Run:
         }
         self.stretches = schedule is None
         self.optimiser = adam(learner, options.outer_lr) if optimiser is None else optimiser
-        if schedule is None:
-            final = options.final_outer_lr if options.cosine else None if optimiser else options.outer_lr
-            schedule = cosine(self.optimiser, options.outer_steps, final)
-        self.schedule = schedule
+        self.schedule = schedule or default_schedule(self.optimiser, options, own=optimiser is not None)
         self.history = History()
 
     def outer_step(self, tasks: TaskBatch | TaskList, processes: Processes) -> float:
