@@ -57,7 +57,7 @@ from mamlkit.functional import (
     structure,
 )
 from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
-from mamlkit.meta_gradient import AllAtOnce, MetaStep
+from mamlkit.meta_gradient import AllAtOnce, Request
 from mamlkit.outer_loss import FinalStep, OuterLoss
 from mamlkit.randomness import stream_seed
 from mamlkit.reptile import displacement
@@ -427,7 +427,7 @@ class Learner(nn.Module):
         weights = self.outer_loss.weights(self.inner_steps, self.epoch)  # MAML: 0, ..., 0, 1; MAML++: of each step
         _expect_weights(weights, self.inner_steps)
         try:
-            loss, gradients = self.engine(MetaStep(inner, theta, tasks, weights, list(learned.values()), first_task))
+            loss, gradients = self.engine(Request(inner, theta, tasks, weights, list(learned.values()), first_task))
         except (IndexError, RuntimeError):
             self._explain(tasks)
             raise

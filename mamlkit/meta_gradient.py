@@ -31,11 +31,11 @@ from mamlkit.task_groups import Grouping, each_task, one_by_one, together
 from mamlkit.tasks import TaskBatch
 from mamlkit.trees import Tree
 
-__all__ = ["AllAtOnce", "Engine", "MetaStep", "TaskByTask"]
+__all__ = ["AllAtOnce", "Engine", "Request", "TaskByTask"]
 
 
 @dataclass(frozen=True)
-class MetaStep:
+class Request:
     """What an engine is asked for: the meta-loss of one batch, and its gradient.
 
     Attributes:
@@ -73,7 +73,7 @@ class Engine(ABC):
     groups: Grouping
 
     @abstractmethod
-    def __call__(self, step: MetaStep) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, request: Request) -> tuple[Tensor, list[Tensor]]:
         """The mean over tasks of the weighted query losses ``()``, and its gradient for each meta-parameter."""
 
     def network(self, model: nn.Module) -> nn.Module:
@@ -91,19 +91,19 @@ class TaskByTask(Engine):
     name = "task_by_task"
     groups = staticmethod(one_by_one)
 
-    def __call__(self, step: MetaStep) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, request: Request) -> tuple[Tensor, list[Tensor]]:
         """The gradient of the meta-loss, task by task (Finn et al., 2017, algorithm 2)."""
-        total, gradients = step.zero(), [torch.zeros_like(parameter) for parameter in step.meta_parameters]
-        for group in self.groups(step.inner, step.parameters, step.tasks, step.first_task):
+        total, gradients = request.zero(), [torch.zeros_like(parameter) for parameter in request.meta_parameters]
+        for group in self.groups(request.inner, request.parameters, request.tasks, request.first_task):
             path = group.adapt()  # theta^(0), ..., theta^(K)
             losses = []
-            for k, weight in enumerate(step.weights.tolist(), start=1):
+            for k, weight in enumerate(request.weights.tolist(), start=1):
                 if weight:  # MAML: after step K alone; MAML++: after every step
                     losses.append(weight * group.query_loss(path[k], k))
                 else:
                     group.collect(path[k], k)  # MAML++: batch statistics of each step
-            loss = torch.stack(losses).sum() / step.tasks.num_tasks  # ()
-            shares = torch.autograd.grad(loss, list(step.meta_parameters), materialize_grads=True)
+            loss = torch.stack(losses).sum() / request.tasks.num_tasks  # ()
+            shares = torch.autograd.grad(loss, list(request.meta_parameters), materialize_grads=True)
             for gradient, share in zip(gradients, shares, strict=True):
                 gradient += share
             total += loss.detach()

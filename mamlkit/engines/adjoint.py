@@ -27,7 +27,7 @@ from torch import Tensor
 
 from mamlkit.functional import Parameters
 from mamlkit.inner_loop import InnerLoop, Order, inner_step
-from mamlkit.meta_gradient import Engine, MetaStep
+from mamlkit.meta_gradient import Engine, Request
 from mamlkit.randomness import Replay
 from mamlkit.task_groups import TaskGroup, one_by_one
 
@@ -44,22 +44,22 @@ class Adjoint(Engine):
     keep: ClassVar[bool]
     turns = False  # the recursion knows no memory besides theta
 
-    def __call__(self, step: MetaStep) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, request: Request) -> tuple[Tensor, list[Tensor]]:
         """See ``Engine``."""
-        parameters, tasks = step.parameters, step.tasks
+        parameters, tasks = request.parameters, request.tasks
         thetas = {id(value) for value in parameters.values()}
-        others = [parameter for parameter in step.meta_parameters if id(parameter) not in thetas]
-        found = {id(parameter): torch.zeros_like(parameter) for parameter in step.meta_parameters}
-        total = step.zero()
-        shares = [0.0, *(step.weights / tasks.num_tasks).tolist()]
-        for group in self.groups(step.inner, parameters, tasks, step.first_task):
-            walk = _Walk(step.inner, group, shares, others, keep=self.keep)
+        others = [parameter for parameter in request.meta_parameters if id(parameter) not in thetas]
+        found = {id(parameter): torch.zeros_like(parameter) for parameter in request.meta_parameters}
+        total = request.zero()
+        shares = [0.0, *(request.weights / tasks.num_tasks).tolist()]
+        for group in self.groups(request.inner, parameters, tasks, request.first_task):
+            walk = _Walk(request.inner, group, shares, others, keep=self.keep)
             total += walk.forward()
             for name, gradient in group.summed(walk.back()).items():
                 found[id(parameters[name])] += gradient
             for parameter, gradient in zip(others, walk.for_others, strict=True):
                 found[id(parameter)] += gradient
-        return total, [found[id(parameter)] for parameter in step.meta_parameters]
+        return total, [found[id(parameter)] for parameter in request.meta_parameters]
 
 
 class Recomputed(Adjoint):

@@ -19,7 +19,7 @@ from torch.func import grad, grad_and_value
 
 from mamlkit.functional import Parameters, real_type
 from mamlkit.inner_loop import InnerLoop, moved
-from mamlkit.meta_gradient import AllAtOnce, MetaStep
+from mamlkit.meta_gradient import AllAtOnce, Request
 from mamlkit.step_sizes import Rates
 from mamlkit.task_groups import TaskGroup, together
 from mamlkit.tasks import TaskBatch
@@ -47,9 +47,9 @@ class Compiled(AllAtOnce):
         self._programs: dict[Any, _Step] = {}
         self._works = True
 
-    def __call__(self, step: MetaStep) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, request: Request) -> tuple[Tensor, list[Tensor]]:
         """See ``Engine``."""
-        inner, parameters, tasks, weights = step.inner, step.parameters, step.tasks, step.weights
+        inner, parameters, tasks, weights = request.inner, request.parameters, request.tasks, request.weights
         rates = [dict(inner.step_sizes(k)) for k in range(inner.steps)]
         learned = [{name: rate for name, rate in here.items() if isinstance(rate, Tensor)} for here in rates]
         theta = {name: value.detach() for name, value in parameters.items()}
@@ -59,7 +59,7 @@ class Compiled(AllAtOnce):
             (for_theta, for_alphas), loss = self._program(inner, rates, arguments, weights)(*arguments)
         ends = [*parameters.values(), *(rate for here in learned for rate in here.values())]
         shares = [*for_theta.values(), *(share for here in for_alphas for share in here.values())]
-        gradients = torch.autograd.grad(ends, list(step.meta_parameters), shares, materialize_grads=True)
+        gradients = torch.autograd.grad(ends, list(request.meta_parameters), shares, materialize_grads=True)
         return loss, list(gradients)
 
     def _program(self, inner: InnerLoop, rates: Sequence[Rates], arguments: Any, weights: Tensor) -> _Step:
