@@ -34,7 +34,27 @@ def maml(
     loss: Loss = F.cross_entropy,
     **switches: Unpack[Switches],
 ) -> Learner:
-    """MAML with the full second-order meta-gradient: Finn et al., 2017, arXiv:1703.03400, algorithms 1 and 2."""
+    """MAML with the full second-order meta-gradient: Finn et al., 2017, arXiv:1703.03400, algorithms 1 and 2.
+
+    The same in plain PyTorch, for a model without batch norm and dropout:
+
+        def meta_loss_of(model, loss, tasks, alpha, inner_steps):
+            theta, total = dict(model.named_parameters()), 0.0
+            for support_x, support_y, query_x, query_y in zip(*tasks):
+                adapted = theta
+                for _ in range(inner_steps):  # the inner loop, on the support set
+                    error = loss(functional_call(model, adapted, (support_x,)), support_y)
+                    slopes = torch.autograd.grad(error, list(adapted.values()), create_graph=True)
+                    adapted = {name: adapted[name] - alpha * slope for name, slope in zip(adapted, slopes)}
+                total = total + loss(functional_call(model, adapted, (query_x,)), query_y)
+            return total / tasks.num_tasks
+
+        meta_loss_of(model, loss, tasks, alpha=0.01, inner_steps=5).backward()  # through all inner steps
+        optimiser.step()  # the outer update
+
+    ``maml(model, loss=loss).meta_backward(tasks)`` fills ``.grad`` with the same numbers. To walk through it with a debugger,
+    pass ``engine="task_by_task"``, which computes it in this order: ``TaskByTask`` in ``mamlkit.meta_gradient``.
+    """
     sizes = partial(FixedStepSize, rate=inner_lr)
     return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
 

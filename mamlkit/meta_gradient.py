@@ -6,12 +6,18 @@ steps, of the mean over tasks:
 
     meta-loss = 1/T sum_t sum_k w_k L_query,t(theta_t^(k)),        w = (0, ..., 0, 1) in MAML.
 
-One step, theta^(k+1) = theta^(k) - alpha dL_support/dtheta^(k), is ``inner_step`` in ``inner_loop``. Comments that name
-MAML++ say where it and MAML part. The other parts of MAML++ come in with ``inner`` (its step sizes, its batch norm) and with the
-meta-parameters, to which they add their own: see ``maml_plus_plus`` in ``algorithms``.
+The docstring of ``maml`` in ``algorithms`` has the same in a dozen lines of plain PyTorch. From ``TaskByTask`` the way leads on to
+``one_by_one`` in ``task_groups``, which says what ``adapt`` and ``query_loss`` are for one task, and to ``inner_step`` in
+``inner_loop``: theta^(k+1) = theta^(k) - alpha dL_support/dtheta^(k).
+
+Comments that name MAML++ say where it and MAML part. The other parts of MAML++ come in with ``inner`` (its step sizes, its batch
+norm) and with the meta-parameters, to which they add their own: see ``maml_plus_plus`` in ``algorithms``.
 
 An *engine* is a way to compute this. All engines give the same numbers; they differ in time and memory only. The two here take
-reverse mode through everything that happened; ``mamlkit.engines`` has faster and smaller ones.
+reverse mode through everything that happened; ``mamlkit.engines`` has faster and smaller ones. With ``engine="auto"`` a ``conv4``
+takes one of those, and a network that is safe under ``vmap`` takes ``AllAtOnce``: ask for ``engine="task_by_task"`` to step
+through ``TaskByTask`` with a debugger. The outer update is not here: it is ``optimiser.step()`` in the loop that calls
+``learner.meta_backward``, see ``learners``.
 """
 
 from __future__ import annotations
@@ -86,7 +92,7 @@ class Engine(ABC):
 
 
 class TaskByTask(Engine):
-    """MAML as it is written. Holds the graph of one task at a time, and is right for every module."""
+    """MAML as it is written. Keeps the graph of one task at a time, and is right for every module."""
 
     name = "task_by_task"
     groups = staticmethod(one_by_one)
