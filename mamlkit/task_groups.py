@@ -38,18 +38,14 @@ class Queries:
     """The query sets of some tasks of a group.
 
     Attributes:
-        tasks: which of the group; ``None`` for a group of one task whose parameters have no axis for tasks.
+        tasks: which tasks of the group.
         outputs: (their parameters, number of inner steps that made them) -> ``(tasks, query, *output)``.
         losses: those outputs -> ``(tasks,)``.
     """
 
-    tasks: slice | None
+    tasks: slice
     outputs: Callable[[Parameters, int], Tree]
     losses: Callable[[Tree], Tensor]
-
-    def of(self, parameters: Parameters) -> Parameters:
-        """The parameters of these tasks."""
-        return parameters if self.tasks is None else {name: value[self.tasks] for name, value in parameters.items()}
 
     def loss(self, parameters: Parameters, step: int) -> Tensor:
         """The sum of the losses of these tasks ``()``, with parameters of these tasks that ``step`` inner steps made."""
@@ -62,21 +58,23 @@ class TaskGroup:
 
     Attributes:
         inner: how each of them is adapted.
-        start: theta for each task, by name, with a leading axis for the tasks; without it in a group of one task.
+        start: theta for each task, by name, with a leading axis for the tasks where ``has_axis`` says so.
         support_loss: (parameters, inner step from 0) -> the sum of the tasks' support losses ``()``. Tasks do not touch each
             other, so that its gradient is, row by row, the gradient of each.
-        pieces: the query sets, in pieces that can be computed one at a time. Only an engine that does so looks at them.
+        pieces: the query sets, in pieces that can be computed one at a time.
+        has_axis: whether parameters have an axis for the tasks; those of a group of one task need none.
     """
 
     inner: InnerLoop
     start: Parameters
     support_loss: Objective
     pieces: Sequence[Queries]
+    has_axis: bool = True
 
     def adapt(self) -> list[Parameters]:
         """The inner loop: the parameters after 0, 1, ..., K steps, theta^(0) to theta^(K)."""
         turn: Turn | None = self.inner.direction
-        if turn is not None and self.pieces[0].tasks is not None:
+        if turn is not None and self.has_axis:
             turn = vmap(turn, in_dims=(0, 0, 0, None))  # each task's own
         return descend(self.support_loss, self.start, self.inner.step_sizes, self.inner.steps, self.inner.order, turn)
 
@@ -88,11 +86,15 @@ class TaskGroup:
     def query_losses(self, parameters: Parameters, step: int) -> Iterator[Tensor]:
         """The summands of ``query_loss``, one for each piece ``()``."""
         for piece in self.pieces:
-            yield piece.loss(piece.of(parameters), step)
+            yield piece.loss(self.part(piece, parameters), step)
 
     def query_outputs(self, parameters: Parameters, step: int) -> Tree:
         """What the query points are answered with ``(tasks, query, *output)``; arguments as ``query_loss``."""
-        return joined(torch.cat, [piece.outputs(piece.of(parameters), step) for piece in self.pieces])
+        return joined(torch.cat, [piece.outputs(self.part(piece, parameters), step) for piece in self.pieces])
+
+    def part(self, piece: Queries, parameters: Parameters) -> Parameters:
+        """The parameters of the tasks of a piece."""
+        return {name: value[piece.tasks] for name, value in parameters.items()} if self.has_axis else parameters
 
     def collect(self, parameters: Parameters, step: int) -> None:
         """Where each inner step has batch statistics of its own, let this one see its query points, although nothing is asked."""
@@ -102,8 +104,7 @@ class TaskGroup:
 
     def summed(self, values: Parameters) -> Parameters:
         """Sums over the tasks of the group."""
-        single = self.pieces[0].tasks is None
-        return values if single else {name: value.sum(0) for name, value in values.items()}
+        return {name: value.sum(0) for name, value in values.items()} if self.has_axis else values
 
 
 Grouping = Callable[[InnerLoop, Parameters, TaskBatch, int], Iterator[TaskGroup]]
@@ -125,11 +126,11 @@ def one_by_one(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first
 def _one(inner: InnerLoop, parameters: Parameters, task: tuple[Tree, ...], number: int) -> TaskGroup:
     support_x, support_y, query_x, query_y = task
     queries = Queries(
-        tasks=None,
+        tasks=slice(None),
         outputs=lambda current, step: mapped(_one_task, inner.answers(current, query_x, step)),  # (1, query, *output)
         losses=lambda outputs: inner.loss(mapped(_the_task, outputs), query_y)[None],  # (1,)
     )
-    return TaskGroup(inner, parameters, inner.support_loss(support_x, support_y, number), [queries])
+    return TaskGroup(inner, parameters, inner.support_loss(support_x, support_y, number), [queries], has_axis=False)
 
 
 def _one_task(value: Tensor) -> Tensor:

@@ -134,11 +134,11 @@ class _Walk:
             return losses
         slope = {name: torch.empty_like(value) for name, value in point.items()}
         for piece in self.group.pieces:
-            leaves = _leaves(piece.of(point))
+            leaves = _leaves(self.group.part(piece, point))
             with torch.enable_grad():
                 loss = share * piece.loss(leaves, step)  # ()
             found = torch.autograd.grad(loss, [*leaves.values(), *self.others], materialize_grads=True)
-            for target, gradient in zip(piece.of(slope).values(), found, strict=False):
+            for target, gradient in zip(self.group.part(piece, slope).values(), found, strict=False):
                 target.copy_(gradient)
             self._collect(found[len(leaves) :])
             losses.append(loss.detach())
