@@ -143,10 +143,10 @@ class FunctionalModel:
                     met.add(id(buffer))
                     self._buffers.append((f"{path}.{name}" if path else name, module, name))
 
-    def __call__(self, parameters: Parameters, x: Tree, *, twice: bool = False) -> Tree:
+    def __call__(self, parameters: Parameters, x: Tree, *, second_order: bool = False) -> Tree:
         """Outputs for ``x`` ``(points, *input)``, see ``mamlkit.trees``; tensors without a name here are the model's own.
 
-        ``twice``: second derivatives will be taken, which fused attention does not have.
+        ``second_order``: second derivatives will be taken, which fused attention does not have.
         """
         tensors = dict(parameters)
         copies = {}
@@ -155,7 +155,7 @@ class FunctionalModel:
                 tensors[path] = copies[path] = buffer.clone()
         with contextlib.ExitStack() as stack:
             if self._attends:
-                stack.enter_context(_plain_attention(twice))
+                stack.enter_context(_plain_attention(second_order))
             if self.autocast is not None:  # a cache would cut the graph
                 stack.enter_context(torch.autocast(first(x).device.type, self.autocast, cache_enabled=False))
             if self._strange and self._watched != self._strange and not torch.compiler.is_compiling():
@@ -278,12 +278,12 @@ _READ_MODE = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.
 
 
 @contextlib.contextmanager
-def _plain_attention(twice: bool) -> Iterator[None]:
+def _plain_attention(second_order: bool) -> Iterator[None]:
     """Without the shortcuts of attention that have no (second) derivative."""
     shortcut = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH) if twice else contextlib.nullcontext():
+        with sdpa_kernel(SDPBackend.MATH) if second_order else contextlib.nullcontext():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(shortcut)

@@ -42,12 +42,23 @@ from mamlkit.randomness import fixed_randomness, stream_seed
 from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
 from mamlkit.trees import Several, Tree, first
 
-__all__ = ["Forward", "InnerLoop", "Loss", "Objective", "Order", "Turn", "adapt", "descend", "inner_step", "moved"]
+__all__ = [
+    "DirectionFunction",
+    "Forward",
+    "InnerLoop",
+    "Loss",
+    "Objective",
+    "Order",
+    "adapt",
+    "descend",
+    "inner_step",
+    "moved",
+]
 
 Loss = Callable[[Tree, Tree], Tensor]  # (outputs, targets) -> scalar, the mean over the points
 Forward = Callable[[Parameters, Tree, int], Tree]  # (parameters, inputs, inner step from 0) -> outputs
 Objective = Callable[[Parameters, int], Tensor]  # (parameters, inner step from 0) -> scalar
-Turn = Callable[[Parameters, Parameters, Memory, int], tuple[Parameters, Memory]]  # what ``Direction.forward`` is
+DirectionFunction = Callable[[Parameters, Parameters, Memory, int], tuple[Parameters, Memory]]  # ``Direction.forward``
 Order = Literal[0, 1, 2]
 
 
@@ -110,7 +121,7 @@ def descend(
     step_sizes: Callable[[int], Rates],
     steps: int,
     order: Order,
-    turn: Turn | None = None,
+    direction: DirectionFunction | None = None,
 ) -> list[Parameters]:
     """Gradient descent that can itself be differentiated.
 
@@ -120,16 +131,16 @@ def descend(
         step_sizes: the rates of step k, by name; parameters without a rate stay.
         steps: how many.
         order: see the module's docstring.
-        turn: what makes a direction of the gradient; the gradient itself when not given.
+        direction: what the steps follow; the gradient when not given.
 
     Returns:
         The parameters after 0, 1, ..., ``steps`` steps.
     """
     trajectory = [parameters]
-    towards = None if turn is None else _Towards(turn)
+    follow = None if direction is None else _WithMemory(direction)
     for step in range(steps):
         rates = step_sizes(step)  # MAML: alpha; MAML++: learned, for each tensor and step
-        trajectory.append(inner_step(objective, trajectory[-1], rates, step, order, towards))
+        trajectory.append(inner_step(objective, trajectory[-1], rates, step, order, follow))
     return trajectory
 
 
@@ -139,11 +150,11 @@ def inner_step(
     rates: Rates,
     step: int,
     order: Order,
-    towards: Callable[[Parameters, Parameters, int], Parameters] | None = None,
+    follow: Callable[[Parameters, Parameters, int], Parameters] | None = None,
 ) -> Parameters:
     """One step, theta - alpha * gradient: equation (1) of Finn et al., 2017; arguments as ``descend``.
 
-    ``towards``: what to follow in place of the gradients, given those and the parameters.
+    ``follow`` makes a direction of the gradients, given these, the parameters and the number of the step; ``None`` leaves them.
     """
     expect_gradients()
     expect_names(list(parameters), list(rates))
@@ -164,9 +175,9 @@ def inner_step(
             materialize_grads=True,  # a parameter the loss does not touch has gradient zero
         )
     with torch.set_grad_enabled(order > 0):
-        if towards is not None:
+        if follow is not None:
             here = {name: current[name] if order == 2 else current[name].detach() for name in rates}
-            found = towards(dict(zip(rates, gradients, strict=True)), here, step)
+            found = follow(dict(zip(rates, gradients, strict=True)), here, step)
             gradients = tuple(found[name] for name in rates)
         after = {
             name: moved(current[name], rate, gradient)
@@ -175,15 +186,15 @@ def inner_step(
     return {**parameters, **after}
 
 
-class _Towards:
+class _WithMemory:
     """A direction, and what it remembers of the steps so far."""
 
-    def __init__(self, turn: Turn) -> None:
-        self.turn = turn
+    def __init__(self, direction: DirectionFunction) -> None:
+        self.direction = direction
         self.memory: Memory = {}
 
     def __call__(self, gradients: Parameters, parameters: Parameters, step: int) -> Parameters:
-        pair = self.turn(gradients, parameters, self.memory, step)
+        pair = self.direction(gradients, parameters, self.memory, step)
         if not isinstance(pair, tuple) or not all(isinstance(part, Mapping) for part in pair) or len(pair) != 2:
             raise TypeError(f"expected a direction to give tensors by name and a memory, got {type(pair).__name__}")
         found, self.memory = pair
@@ -258,7 +269,7 @@ def adapt(
         }
 
     def support_loss(current: Parameters, step: int) -> Tensor:
-        return loss(network(current, support_x, twice=order == 2), support_y)  # ()
+        return loss(network(current, support_x, second_order=order == 2), support_y)  # ()
 
     with explained(("support inputs", support_x), ("support targets", support_y)):
         return descend(support_loss, start, sizes, steps, order, in_turn(direction))

@@ -231,13 +231,15 @@ class Learner(nn.Module):
             self._expect_statistics_to_keep()
         self.dropout = dropout and any(drops(module) for module in self.model.modules())
         collects = self.query_statistics == "running" and bool(batch_norm_layers(self.model))
-        general = self.dropout or collects or self.keep_statistics or self._autocast is not None
+        beyond_conv4 = self.dropout or collects or self.keep_statistics or self._autocast is not None
         engine = engine if self._runs_together or engine != "auto" else "task_by_task"
-        self.engine = choose_engine(engine, self.model, general=general, dropout=self.dropout)
+        self.engine = choose_engine(engine, self.model, beyond_conv4=beyond_conv4, dropout=self.dropout)
         self._why = ""
-        if self.direction is not None and not self.engine.turns:
+        if self.direction is not None and not self.engine.follows_directions:
             self._why = f" (as {self.engine_name!r} knows plain descent only)"
-            self.engine = choose_engine("auto" if self._runs_together else "task_by_task", self.model, general=True)
+            self.engine = choose_engine(
+                "auto" if self._runs_together else "task_by_task", self.model, beyond_conv4=True
+            )
         if self.engine_name == "compiled" and (names := list(self._loss_parameters())):
             raise ValueError(f"expected a loss without parameters for engine 'compiled', got {names[0]!r}")
         called, written = self.engine.network(self.model), dict[str, Tensor]()
@@ -291,8 +293,8 @@ class Learner(nn.Module):
         parts: dict[str, Any] = {"order": self.order, "inner_steps": self.inner_steps}
         for name in ("step_sizes", "outer_loss", "batch_norm"):
             parts[name] = _facts(getattr(self, name))
-        turns = [] if self.direction is None else list(getattr(self.direction, "parts", [self.direction]))
-        parts["direction"] = [_facts(part) for part in turns]
+        directions = [] if self.direction is None else list(getattr(self.direction, "parts", [self.direction]))
+        parts["direction"] = [_facts(direction) for direction in directions]
         parts["loss"] = getattr(self.loss, "__qualname__", None) or _facts(self.loss)
         for name in ("first_order_epochs", "query_statistics", "keep_statistics", "dropout", "seed"):
             parts[name] = getattr(self, name)
@@ -302,10 +304,12 @@ class Learner(nn.Module):
     def inner_loop(self, *, steps: int | None = None, training: bool = False) -> InnerLoop:
         """How this learner adapts a task; more steps than in training are allowed."""
         self._look()
-        twice = training and self.current_order == 2
+        second_order = training and self.current_order == 2
         return InnerLoop(
-            support_forward=self._forward(self._support_train if training else self._support_eval, twice=twice),
-            query_forward=self._forward(self._query_train if training else self._query_eval, judges=True),
+            support_forward=self._forward(
+                self._support_train if training else self._support_eval, second_order=second_order
+            ),
+            query_forward=self._forward(self._query_train if training else self._query_eval, of_queries=True),
             loss=self._watched_loss(),
             step_sizes=self._rates,
             steps=self.inner_steps if steps is None else expect_at_least("steps", steps, 1),
@@ -409,10 +413,10 @@ class Learner(nn.Module):
     def _mean(self, batches: Sequence[TaskBatch], first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean over the tasks of all batches of the loss ``()``, and of what the outer loop follows, by name."""
         direction = self._displacement if self.is_reptile else self._meta_gradient
-        loss, mean = self._generally(partial(direction, batches[0], first_task))
+        loss, mean = self._with_fallback(partial(direction, batches[0], first_task))
         count = batches[0].num_tasks
         for batch in batches[1:]:
-            other, found = self._generally(partial(direction, batch, first_task + count))
+            other, found = self._with_fallback(partial(direction, batch, first_task + count))
             count += batch.num_tasks
             share = batch.num_tasks / count  # of the tasks so far
             loss = torch.lerp(loss, other, share)
@@ -440,7 +444,7 @@ class Learner(nn.Module):
         loss, direction = displacement(groups, theta, tasks)
         return loss, {f"model.{name}": gone for name, gone in direction.items()}
 
-    def _generally(self, compute: Callable[[], Result]) -> Result:
+    def _with_fallback(self, compute: Callable[[], Result]) -> Result:
         """What ``compute`` gives; with engine ``"auto"`` task by task from now on where a loss does not run under ``vmap``."""
         try:
             return compute()
@@ -523,7 +527,7 @@ class Learner(nn.Module):
 
         try:
             with explained(*_points_of([tasks])):
-                found = self._generally(answers)
+                found = self._with_fallback(answers)
         except (IndexError, RuntimeError):
             self._explain(tasks)
             raise
@@ -533,7 +537,7 @@ class Learner(nn.Module):
     def task_losses(self, outputs: Tree, targets: Tree) -> Tensor:
         """The loss of each task ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
         try:
-            return self._generally(lambda: self.engine.task_losses(self.loss)(outputs, targets))
+            return self._with_fallback(lambda: self.engine.task_losses(self.loss)(outputs, targets))
         except (IndexError, RuntimeError):
             if isinstance(outputs, Tensor) and isinstance(targets, Tensor):
                 explain_labels(self.loss, outputs[0], targets)
@@ -590,14 +594,16 @@ class Learner(nn.Module):
         step = self.inner_steps if step is None else expect_at_least("step", step, 0)
         self._look()
         with explained(("inputs", x)):
-            return self._forward(self._query_eval, judges=True)(start, x, max(step - 1, 0))
+            return self._forward(self._query_eval, of_queries=True)(start, x, max(step - 1, 0))
 
-    def _forward(self, network: FunctionalModel, *, judges: bool = False, twice: bool = False) -> Forward:
+    def _forward(self, network: FunctionalModel, *, of_queries: bool = False, second_order: bool = False) -> Forward:
         def forward(parameters: Parameters, x: Tree, step: int) -> Tree:
             if self.batch_norm is None:
-                return network(parameters, x, twice=twice)
-            rows = self.batch_norm.weights(step) | (self.batch_norm.statistics(step) if judges else {})
-            return network({**parameters, **rows}, x, twice=twice)  # MAML++: with the batch norm of this step
+                return network(parameters, x, second_order=second_order)
+            rows = self.batch_norm.weights(step) | (self.batch_norm.statistics(step) if of_queries else {})
+            return network(
+                {**parameters, **rows}, x, second_order=second_order
+            )  # MAML++: with the batch norm of this step
 
         return forward
 

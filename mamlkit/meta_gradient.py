@@ -71,11 +71,11 @@ class Engine(ABC):
     Attributes:
         name: what ``print(learner)`` says.
         groups: how it takes the tasks of a batch.
-        turns: whether its inner loops may follow a direction of ``mamlkit.directions``.
+        follows_directions: whether its inner loops may follow one of ``mamlkit.directions`` in place of the gradient.
     """
 
     name: ClassVar[str]
-    turns: ClassVar[bool] = True
+    follows_directions: ClassVar[bool] = True
     groups: Grouping
 
     @abstractmethod

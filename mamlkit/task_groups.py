@@ -20,7 +20,7 @@ from torch.func import vmap
 from torch.nn import functional as F
 
 from mamlkit.functional import Parameters, is_strange
-from mamlkit.inner_loop import InnerLoop, Loss, Objective, Turn, descend
+from mamlkit.inner_loop import DirectionFunction, InnerLoop, Loss, Objective, descend
 from mamlkit.tasks import TaskBatch
 from mamlkit.trees import Tree, each, joined, mapped
 
@@ -73,10 +73,12 @@ class TaskGroup:
 
     def adapt(self) -> list[Parameters]:
         """The inner loop: the parameters after 0, 1, ..., K steps, theta^(0) to theta^(K)."""
-        turn: Turn | None = self.inner.direction
-        if turn is not None and self.has_axis:
-            turn = vmap(turn, in_dims=(0, 0, 0, None))  # each task's own
-        return descend(self.support_loss, self.start, self.inner.step_sizes, self.inner.steps, self.inner.order, turn)
+        direction: DirectionFunction | None = self.inner.direction
+        if direction is not None and self.has_axis:
+            direction = vmap(direction, in_dims=(0, 0, 0, None))  # each task's own
+        return descend(
+            self.support_loss, self.start, self.inner.step_sizes, self.inner.steps, self.inner.order, direction
+        )
 
     def query_loss(self, parameters: Parameters, step: int) -> Tensor:
         """The sum of the tasks' query losses ``()``, with parameters that ``step`` inner steps made."""

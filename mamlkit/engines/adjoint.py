@@ -42,7 +42,7 @@ class Adjoint(Engine):
     """
 
     keep: ClassVar[bool]
-    turns = False  # the recursion knows no memory besides theta
+    follows_directions = False  # the recursion knows no memory besides theta
 
     def __call__(self, request: Request) -> tuple[Tensor, list[Tensor]]:
         """See ``Engine``."""

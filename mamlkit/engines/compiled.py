@@ -40,7 +40,7 @@ class Compiled(AllAtOnce):
     """
 
     name = "compiled"
-    turns = False
+    follows_directions = False
 
     def __init__(self) -> None:
         self.compile_seconds = 0.0
