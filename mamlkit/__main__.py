@@ -30,6 +30,7 @@ from mamlkit.configuration import (
     TaskOptions,
     parameter_count,
 )
+from mamlkit.data.sources import sources_with
 from mamlkit.evaluation import Evaluation, evaluate_ensemble
 from mamlkit.pretrained import pretrained_learner, pretrained_names
 from mamlkit.randomness import TEST_SEED
@@ -153,8 +154,10 @@ class Evaluate:
         if shipped and self.ensemble > 1:
             raise ValueError(f"expected an ensemble of 1 for a learner that ships, got {self.ensemble}")
         configuration = pretrained_learner(name)[1] if shipped else read_configuration(self.run_folder)
-        if self.root is not None and configuration.tasks.data not in ("omniglot", "folder"):
-            raise ValueError(f"expected --root only with omniglot or folder, where it does something, got {self.root}")
+        if self.root is not None and configuration.tasks.data not in (places := sources_with("root")):
+            raise ValueError(
+                f"expected --root only with {' or '.join(places)}, where it does something, got {self.root}"
+            )
         data = configuration.tasks if self.root is None else dataclasses.replace(configuration.tasks, root=self.root)
         configuration = dataclasses.replace(configuration, tasks=data, device=self.device)
         if self.json is not None and (self.json.is_dir() or not self.json.parent.is_dir()):

@@ -21,10 +21,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from mamlkit.algorithms import ALGORITHMS
 from mamlkit.arguments import expect_device, expect_one_of, expect_rate
 from mamlkit.data.episodes import ImageTasks
-from mamlkit.data.glyphs import glyphs
-from mamlkit.data.images import image_folder
-from mamlkit.data.omniglot import omniglot
 from mamlkit.data.sinusoids import Sinusoids
+from mamlkit.data.sources import SOURCES, options_of, sources_with
 from mamlkit.functional import parameters_of
 from mamlkit.learners import Learner
 from mamlkit.models import conv4, mlp
@@ -35,8 +33,9 @@ __all__ = ["Configuration", "LearnerOptions", "NetworkOptions", "OptimiserOption
 
 if TYPE_CHECKING:
     AlgorithmName = str
+    SourceName = str
 else:  # the command line offers these
-    AlgorithmName = Literal[tuple(ALGORITHMS)]
+    AlgorithmName, SourceName = Literal[tuple(ALGORITHMS)], Literal[tuple(SOURCES)]
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class TaskOptions:
     """Which tasks.
 
     Attributes:
-        data: where tasks come from.
+        data: where tasks come from, a name in ``mamlkit.data.sources.SOURCES``.
         root: folder of the data: the Omniglot archives, or ``root/class/*.png`` for ``folder``.
         protocol: how Omniglot is split: by alphabet, or 1150/50/423 characters as in the papers.
         ways: classes a task.
@@ -56,7 +55,7 @@ class TaskOptions:
         colour: keep the colours of images of ``folder``.
     """
 
-    data: Literal["glyphs", "omniglot", "folder", "sinusoids"] = "glyphs"
+    data: SourceName = "glyphs"
     root: Path | None = None
     protocol: Literal["alphabets", "characters"] = "characters"
     ways: int = 5
@@ -168,13 +167,14 @@ class Configuration:
         Raises:
             ValueError: naming the option, and what it goes with.
         """
-        sinusoids, data = self.tasks.data == "sinusoids", self.tasks.data
+        taken = options_of(self.tasks.data) | {"data", "test_queries"}
         idle: list[tuple[bool, object, tuple[str, ...], str]] = [
-            (sinusoids, self.tasks, ("ways", "rotations"), "images"),
-            (data != "omniglot", self.tasks, ("protocol",), "--data omniglot"),
-            (data != "folder", self.tasks, ("image_size", "colour"), "--data folder"),
-            (data in ("glyphs", "sinusoids"), self.tasks, ("root",), "--data omniglot or folder"),
-            (sinusoids, self.network, ("filters", "downsample", "activation", "dropout"), "images"),
+            *(
+                (True, self.tasks, (n,), f"--data {' or '.join(sources_with(n))}")
+                for n in vars(self.tasks)
+                if n not in taken
+            ),
+            ("ways" not in taken, self.network, ("filters", "downsample", "activation", "dropout"), "images"),
             (True, self.learner, self._idle_switches(), "algorithms that have it, as --learner maml++"),
             (self.learner.multi_step_loss != "annealed", self.learner, ("annealing_epochs",), "annealing"),
             (not self.training.cosine, self.training, ("final_outer_lr",), "--cosine"),
@@ -197,18 +197,9 @@ class Configuration:
         Raises:
             ValueError, FileNotFoundError: if the data is not there or has too few classes or images.
         """
-        o = self.tasks
-        queries = o.queries if split == "train" else o.test_queries
-        if o.data == "sinusoids":
-            return Sinusoids(o.shots, queries)
-        shape: dict[str, Any] = {"ways": o.ways, "shots": o.shots, "queries": queries, "rotations": o.rotations}
-        if o.data == "glyphs":
-            return glyphs(split, **shape)
-        if o.data == "omniglot":
-            return omniglot(split, protocol=o.protocol, root=o.root, **shape)
-        if o.root is None:
-            raise ValueError("expected a root folder with one folder of images a class, got none")
-        return image_folder(o.root, split, size=o.image_size, colour=o.colour, **shape)
+        o, taken = self.tasks, options_of(self.tasks.data)
+        options = {**vars(o), "queries": o.queries if split == "train" else o.test_queries}
+        return SOURCES[o.data](split, **{name: value for name, value in options.items() if name in taken})
 
     def build_learner(self, image_shape: tuple[int, int, int] | None) -> Learner:
         """A fresh learner; the network's weights follow from the training seed.

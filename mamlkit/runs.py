@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from mamlkit.arguments import expect_kind
 from mamlkit.checkpoint import latest_checkpoint
 from mamlkit.configuration import Configuration
 from mamlkit.data.episodes import ImageTasks
+from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.learners import Learner
 from mamlkit.training import best_of, load_learner, of_a_run
 
@@ -57,9 +59,11 @@ def load_best(
     return learners, names[:count]
 
 
-def image_shape(source: object) -> tuple[int, int, int] | None:
-    """Channels, height and width of the inputs; ``None`` where they are not images."""
-    return source.image_shape if isinstance(source, ImageTasks) else None
+def image_shape(source: ImageTasks | Sinusoids) -> tuple[int, int, int] | None:
+    """Channels, height and width of the inputs; ``None`` for sinusoids."""
+    if isinstance(source, Sinusoids):
+        return None
+    return expect_kind("the tasks of a run", source, ImageTasks).image_shape
 
 
 @contextlib.contextmanager

@@ -151,7 +151,7 @@ def configuration(
     epochs = size["epochs"]
     return Configuration(
         tasks=TaskOptions(
-            data=data.partition("-")[0],  # type: ignore[arg-type]
+            data=data.partition("-")[0],
             root=root,
             ways=size["ways"],
             shots=size["shots"],

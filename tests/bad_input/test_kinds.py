@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 import mamlkit as m
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.runs import image_shape
 
 X, Q = torch.randn((2, 3, 5, 6), generator=torch.Generator().manual_seed(0))
 Y = torch.arange(15).view(3, 5) % 4
@@ -120,6 +121,7 @@ OTHER_KINDS = {
     "no module for batch norm": (lambda: m.PerStepBatchNorm(None, 2, weights=True, statistics=True), "model to be of type Module"),
     "parameters of None": (lambda: m.parameters_of(None), "model to be a torch.nn.Module, got NoneType"),
     "prefetched tasks": (lambda: m.prefetched([TASKS]), "stream to be of type TaskStream, got list"),
+    "a run's tasks that are neither": (lambda: image_shape(m.TaskList([TASKS])), "tasks of a run to be of type ImageTasks, got TaskList"),
     "a number of select": (lambda: TASKS.select(0), "tasks to be of type slice, got int 0"),
     "a generator that is None": (lambda: SINUSOIDS.sample(2, None), "generator to be of type Generator, got NoneType"),
     "a seed for a generator": (lambda: m.ImageTasks(IMAGES, ways=2, queries=1).sample(2, 5), "of type Generator, got int 5"),
