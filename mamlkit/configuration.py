@@ -1,4 +1,21 @@
-"""A run as data: which tasks, which network, which learner, how trained. What the command line fills in and a run records."""
+"""A run as data: which tasks, which network, which learner, how trained. What the command line fills in and a run records.
+
+Some defaults are not those of the Python functions that an option goes to:
+
+    option       command line  Python
+    protocol     'characters'  'alphabets' in omniglot
+    shots        1             10 in Sinusoids
+    queries      1             15 in glyphs, image_folder, omniglot; 10 in Sinusoids
+    downsample   'stride'      'pool' in conv4
+    inner_steps  5             1 in meta_sgd
+    inner_lr     0.1           0.01 in anil, fomaml, maml, meta_sgd, reptile
+
+An option has one default, whatever ``--data`` and ``--learner`` are; a function has one of its own. The command line trains
+MAML++ on images when nothing else is said, so its inner loop, its one query image and its split of Omniglot are those of the
+MAML++ authors' code. With ``"alphabets"`` no alphabet is in two splits. ``"stride"`` is the network that MAML has for Omniglot,
+``"pool"`` that of MAML++. (The facade, ``ModelAgnosticMetaLearning``, starts every algorithm from an inner rate of 0.01, MAML++
+too.) Commands and notebooks rest on both columns, so neither is changed.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,24 @@ def test_a_source_gets_the_options_that_its_signature_names(monkeypatch):
     with pytest.raises(ValueError, match="expected --rotations only with --data omniglot or folder, where"):
         Configuration(TaskOptions(rotations=True)).expect_used()
     assert sources_with("image_size") == ["glyphs", "folder"]
+
+
+def test_the_docstring_names_every_default_that_python_has_otherwise():
+    sources = (mamlkit.glyphs, mamlkit.image_folder, mamlkit.omniglot, mamlkit.Sinusoids)
+    learners = sorted(ALGORITHMS.values(), key=lambda make: make.__name__)
+    rows = [["option", "command line", "Python"]]
+    for part, functions in ((TaskOptions, sources), (NetworkOptions, (mamlkit.conv4,)), (LearnerOptions, learners)):
+        for item in dataclasses.fields(part):
+            others = {}
+            for function in functions:
+                own = inspect.signature(function).parameters.get(item.name)
+                if own is not None and own.default not in (inspect.Parameter.empty, item.default):
+                    others.setdefault(own.default, []).append(function.__name__)
+            if others:
+                python = "; ".join(f"{default!r} in {', '.join(names)}" for default, names in others.items())
+                rows.append([item.name, repr(item.default), python])
+    table = "\n".join(f"{option:13}{command:14}{python}" for option, command, python in rows)
+    assert textwrap.indent(table, "    ") in mamlkit.configuration.__doc__
 
 
 def test_every_option_of_tasks_has_a_source():
