@@ -1,9 +1,12 @@
 """The algorithms: functions that choose the parts of a ``Learner``, and the one table of their names.
 
 ``maml`` is the plain choice: one fixed step size, the loss after the last step, the full second order. Each of the others
-differs in what its docstring says, and ``maml_plus_plus`` in as many parts as its arguments name. An algorithm of your own is a
-function like these and a line in ``ALGORITHMS``: the command line, ``Configuration`` and ``ModelAgnosticMetaLearning`` know it
-then. It gets those options of a configuration that its signature names.
+differs in what its docstring says; ``maml_plus_plus`` in every part that its arguments switch on.
+
+An algorithm of your own needs no table: make a ``Learner``, and ``fit`` and ``evaluate`` take it. For the command line and a
+configuration to know it by name, add it to ``ALGORITHMS`` in this file: they read the names when they are imported. They call it
+with ``inner_steps``, ``inner_lr``, ``loss``, ``engine``, ``autocast`` and ``seed``, and with those switches of ``LearnerOptions``
+that its signature names. ``ModelAgnosticMetaLearning`` looks into the table at each call.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ these steps:
 
 * 2: each gradient stays a function of the parameters, so that a later derivative sees the Hessian (MAML);
 * 1: each gradient is a constant, so that a later derivative goes straight through (FOMAML);
-* 0: nothing is kept, for evaluation.
+* 0: nothing is kept, for evaluation and for Reptile, which takes no derivative through the steps.
 
 ``mamlkit.directions`` put something else in the gradient's place, of which the same holds.
 """

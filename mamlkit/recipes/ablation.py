@@ -1,4 +1,4 @@
-"""The ablation of chapter 11: MAML, each part of MAML++ alone, all of them, all but one, and the relatives.
+"""The ablation of chapter 11: MAML, MAML++ as published, each part of it alone, all but one of these, and the relatives.
 
     python -m mamlkit.recipes.ablation --data omniglot --root DIR --out book/results/omniglot --work runs/omniglot
 
@@ -39,7 +39,8 @@ from mamlkit.runs import image_shape, load_best, peak_memory_mb
 from mamlkit.tasks import TaskBatch, TaskStream
 from mamlkit.training import History, TrainingOptions, fit
 
-# MAML++ with every part switched off, and with every part on; a run switches on, or off, what it names.
+# MAML++ with every part switched off, and MAML++ as its authors publish it: with cosine, and with every other part but statistics
+# of each step and annealing of the derivative order. A run switches on, or off, what it names.
 OFF: dict[str, Any] = {
     "learner": "maml++",
     "multi_step_loss": "final",
