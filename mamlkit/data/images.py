@@ -31,7 +31,7 @@ from mamlkit.data.episodes import FewShot, ImageClasses, ImageTasks, for_split
 __all__ = ["image_arrays", "image_folder"]
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-_ANY_ENDING = f"{', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}"
+_FILES = ", ".join(f"*{ending}" for ending in _ENDINGS[:-1]) + f" or *{_ENDINGS[-1]}"
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow would try others: an EPS file starts Ghostscript
 _LARGEST = 1 << 27  # bytes of a file
 _OTHER_IMAGES = (
@@ -92,7 +92,7 @@ def image_folder(
     places = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.name.startswith(".")]
     files = {place.name: found for place in places if (found := _image_files(place))}
     if not files:
-        raise FileNotFoundError(f"expected images {folder}{os.sep}class{os.sep}* that are {_ANY_ENDING}, found none")
+        raise FileNotFoundError(f"expected images {folder}{os.sep}class{os.sep}{_FILES}, found none")
     if left_out := [place.name for place in places if place.name not in files] + _others(places):
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         warnings.warn(

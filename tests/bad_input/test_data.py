@@ -183,7 +183,11 @@ CASES = {
     ),
     "folder: none": (lambda: image_folder("nowhere"), FileNotFoundError, "got nowhere, which is no folder"),
     "folder: empty": (lambda: image_folder("."), FileNotFoundError, "found none"),
-    "folder: without images": (lambda: from_folder((0, 0)), FileNotFoundError, "*.png, *.jpg or *.jpeg, found none"),
+    "folder: without images": (
+        lambda: from_folder((0, 0)),
+        FileNotFoundError,
+        "*.png, *.jpg, *.jpeg, *.webp, *.bmp, *.tif or *.tiff, found none",
+    ),
     "folder: unknown split": (lambda: from_folder(split="dev"), ValueError, "expected split to be one of"),
     "folder: more ways than classes": (
         lambda: from_folder(split="train", ways=3),
