@@ -111,7 +111,7 @@ class Train:
         return dataclasses.replace(self, **parts)
 
     def when_interrupted(self) -> str:
-        """What is true of it then."""
+        """What an interruption leaves behind."""
         out = self.out.expanduser()
         if not (out / "run.json").is_file():
             return "before anything was written"
@@ -183,7 +183,7 @@ class Evaluate:
             write_atomically(self.json, json.dumps(result.to_json(), indent=2) + "\n")
 
     def when_interrupted(self) -> str:
-        """What is true of it then."""
+        """What an interruption leaves behind."""
         return "nothing was written" if self.json is None else f"{self.json} is as it was or whole"
 
 
@@ -209,12 +209,12 @@ class Info:
         print(f"newest checkpoint: {newest.name if newest else 'none yet'}")
 
     def when_interrupted(self) -> str:
-        """What is true of it then."""
+        """What an interruption leaves behind."""
         return "nothing was written"
 
 
 def print_table(result: Evaluation) -> None:
-    """A line an inner step."""
+    """One line per inner step."""
     accuracy = result.accuracies is not None
     print(f"{'steps':>5}  {'query loss':>17}" + (f"  {'accuracy (%)':>15}" if accuracy else ""))
     for step in range(len(result.losses)):

@@ -19,7 +19,7 @@ PREFIX = ".mamlkit-"  # of files that are being written
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file, a text in UTF-8 or bytes, as a whole or not at all."""
+    """Replace a file by a string, in UTF-8, or by bytes, as a whole or not at all."""
     with _beside(path) as place:
         place.write_bytes(content.encode() if isinstance(content, str) else content)
 

@@ -68,7 +68,7 @@ def expect_seed(name: str, value: int) -> int:
 
 
 def expect_switch(name: str, value: bool) -> bool:
-    """True or False: a text such as "no" would count as true."""
+    """True or False: a string such as "no" would count as true."""
     if not isinstance(value, bool):
         raise TypeError(f"expected {name} to be True or False, got {describe(value)}")
     return value
@@ -196,7 +196,7 @@ def expect_points(name: str, x: Tree, y: Tree) -> None:
         raise ValueError(f"expected at least one {name} point, got an empty set of shape {tuple(inputs.shape)}")
     if inputs.shape[0] != targets.shape[0]:
         raise ValueError(
-            f"expected one {name} target an input, got {inputs.shape[0]} inputs and {targets.shape[0]} targets"
+            f"expected one {name} target per input, got {inputs.shape[0]} inputs and {targets.shape[0]} targets"
         )
 
 
@@ -348,7 +348,7 @@ def checked_loss(loss: Callable[[Tree, Tree], Tensor]) -> Callable[[Tree, Tree],
                     f"expected class numbers of type torch.int64, got {targets.dtype}; convert with .long()"
                 )
             if given != shape[:1] + shape[2:]:
-                raise ValueError(f"expected one class number an output of shape {shape}, got targets of shape {given}")
+                raise ValueError(f"expected one class number per output of shape {shape}, got targets of shape {given}")
         column = shape == (*given, 1) or given == (*shape, 1)
         watch = column and max(shape) > 1 and not torch.compiler.is_compiling()
         try:
@@ -447,16 +447,16 @@ def _shape_of(value: object) -> str:
 
 
 def tensors_of_tasks(parts: Mapping[str, Tree | Sequence[Tree]]) -> list[Tree] | list[list[Tree]]:
-    """The parts of some tasks: trees with a leading task axis, or lists with one tree a task where tasks differ in shape.
+    """The parts of some tasks: trees with a leading task axis, or lists with one tree per task where tasks differ in shape.
 
-    A list has one tensor, tuple or dict a task; a tensor or a dict has the axis already.
+    A list has one tensor, tuple or dict per task; a tensor or a dict has the axis already.
     """
     for name, value in parts.items():
         given = (
             isinstance(value, (list, tuple)) and value and all(isinstance(v, (Tensor, tuple, Mapping)) for v in value)
         )
         if not (isinstance(value, (Tensor, Mapping)) or given):
-            raise TypeError(f"expected {name} to be a tensor or a list of tensors, one a task, got {describe(value)}")
+            raise TypeError(f"expected {name} to be a tensor or a list of tensors, one per task, got {describe(value)}")
         if given and not all(same_form(item, value[0]) for item in value):
             forms = ", ".join({_form(item): 0 for item in value})
             raise ValueError(f"expected {name} of one form for every task, got {forms}")

@@ -70,7 +70,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         record = json.loads(notes.read_text(encoding="utf-8"))
         checksum, own = record["sha256"], record.pop(_OWN, None)
-        if own != _record_checksum(record) and (own is not None or "learner" in record):  # runs of old have none
+        if own != _record_checksum(record) and (own is not None or "learner" in record):  # records of earlier versions have none
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"expected {notes} to hold the record of a checkpoint, got a damaged file") from None

@@ -63,10 +63,10 @@ class TaskOptions:
         data: where tasks come from, a name in ``mamlkit.data.sources.SOURCES``.
         root: folder of the data: the Omniglot archives, or ``root/class/*.png`` for ``folder``.
         protocol: how Omniglot is split: by alphabet, or 1150/50/423 characters as in the papers.
-        ways: classes a task.
-        shots: support points a class (sinusoids: support points).
-        queries: query points a class in training (sinusoids: query points).
-        test_queries: query points a class in validation and evaluation.
+        ways: classes per task.
+        shots: support points per class (sinusoids: support points).
+        queries: query points per class in training (sinusoids: query points).
+        test_queries: query points per class in validation and evaluation.
         rotations: in training, quarter turns of an image class are classes of their own.
         image_size: pixels that images of ``folder`` are resized to.
         colour: keep the colours of images of ``folder``.
@@ -320,7 +320,7 @@ class Configuration:
                 learner=LearnerOptions(**values["learner"]),
                 training=TrainingOptions(**values["training"]),
                 device=values["device"],
-                optimiser=_optimiser_options(values.get("optimiser", {})),  # runs of old have none
+                optimiser=_optimiser_options(values.get("optimiser", {})),  # runs of earlier versions have none
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"expected a recorded configuration, got one that does not fit: {error}") from None
@@ -340,17 +340,17 @@ def _optimiser_options(values: Mapping[str, Any]) -> OptimiserOptions:
     return OptimiserOptions(**{**values, **lists})
 
 
-def _settings(part: str, texts: Sequence[str]) -> dict[str, Any]:
+def _settings(part: str, words: Sequence[str]) -> dict[str, Any]:
     """``("momentum=0.9", "nesterov=True")`` as a dict."""
     found: dict[str, Any] = {}
-    for text in texts:
-        name, _, value = text.partition("=")
+    for word in words:
+        name, _, value = word.partition("=")
         try:
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             found[name] = value
         if not name.isidentifier() or value == "":
-            raise ValueError(f"expected --{part}-settings as NAME=VALUE, got {text!r}")
+            raise ValueError(f"expected --{part}-settings as NAME=VALUE, got {word!r}")
     return found
 
 
@@ -398,9 +398,9 @@ def _expect_types(part: object) -> None:
         elif kind is bool and not isinstance(value, bool):
             raise ValueError(f"expected {name} to be true or false, got {value!r}")
         elif kind == tuple[str, ...] and not all(isinstance(word, str) for word in value):
-            raise ValueError(f"expected {name} to be texts, got {list(value)}")
+            raise ValueError(f"expected {name} to be strings, got {list(value)}")
         elif kind is str and not isinstance(value, str):
-            raise ValueError(f"expected {name} to be a text, got {value!r}")
+            raise ValueError(f"expected {name} to be a string, got {value!r}")
         elif kind is float and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise ValueError(f"expected {name} to be a number, got {value!r}")
         elif kind is int and (isinstance(value, bool) or not isinstance(value, int)):

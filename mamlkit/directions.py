@@ -46,7 +46,7 @@ class Direction(nn.Module):
             step: k, from 0.
 
         Returns:
-            One tensor a gradient, of its shape and by its name; and the memory.
+            One tensor per gradient, of its shape and by its name; and the memory.
         """
         raise NotImplementedError
 

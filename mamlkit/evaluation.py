@@ -121,7 +121,7 @@ def interval(values: Shaped[Tensor, " tasks"]) -> Interval:
     The spread is over *tasks*, each with its own average over query points, as in Finn et al., 2017, table 1.
 
     Args:
-        values: ``(tasks,)``, one number a task.
+        values: ``(tasks,)``, one number per task.
 
     Raises:
         ValueError: with fewer than two tasks, which have no spread.

@@ -105,7 +105,7 @@ class FunctionalModel:
         self.look()
 
     def expect_gradients_found(self) -> None:
-        """After a derivative was taken: parameters that the model reads have had one, be it through the loss."""
+        """After a derivative was taken: each parameter that the model reads has had a gradient, if only through the loss."""
         lost, self._lost = [name for name, gradients in self._lost.items() if not gradients], {}
         if lost:
             self._watched = None

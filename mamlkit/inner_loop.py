@@ -10,7 +10,7 @@ these steps:
 * 1: each gradient is a constant, so that a later derivative goes straight through (FOMAML);
 * 0: nothing is kept, for evaluation and for Reptile, which takes no derivative through the steps.
 
-``mamlkit.directions`` put something else in the gradient's place, of which the same holds.
+A direction of ``mamlkit.directions`` may take the gradient's place, and all this holds for it too.
 """
 
 from __future__ import annotations

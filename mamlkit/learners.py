@@ -615,7 +615,7 @@ def _expect_weights(weights: Tensor, steps: int) -> None:
     expect_kind("weights of the query losses", weights, Tensor)
     if weights.shape != (steps,) or not (weights.isfinite().all() and weights.any()):
         raise ValueError(
-            f"expected {steps} finite weights of query losses that are not all 0, one a step, got {weights.tolist()}"
+            f"expected {steps} finite weights of query losses that are not all 0, one per step, got {weights.tolist()}"
         )
 
 
@@ -625,7 +625,7 @@ def _without_rows(model: nn.Module, batch_norm: PerStepBatchNorm | None) -> dict
 
 
 def _made(step_sizes: object, adapted: dict[str, Tensor]) -> StepSizes:
-    """Step sizes, as they are given or as they are made for these parameters."""
+    """The step sizes given, or those that a function given makes for these parameters."""
     if not isinstance(step_sizes, (StepSizes, type)) and callable(step_sizes):
         step_sizes = step_sizes(adapted)
     if not isinstance(step_sizes, StepSizes):

@@ -102,9 +102,9 @@ class ModelAgnosticMetaLearning:
         """One step of the outer loop on a meta-batch.
 
         Annealed parts of MAML++ count in epochs: ``train_maml`` moves them on; with a loop of your own set
-        ``system.learner.epoch``. Each argument is a tensor with a leading task axis or a list with one tensor a task; in lists
+        ``system.learner.epoch``. Each argument is a tensor with a leading task axis or a list with one tensor per task; in lists
         tasks may differ in size, and each weighs the same. Where a model has several inputs, it is a dict of such tensors, or a
-        list with a tuple or dict a task: see ``mamlkit.trees``.
+        list with a tuple or dict per task: see ``mamlkit.trees``.
 
         Args:
             support_data: ``(tasks, support, *input)``, floating point.
@@ -172,7 +172,7 @@ def train_maml(
         system: what to train, in place.
         batches: meta-batches, for instance a ``TaskStream``; at least ``steps`` of them.
         steps: outer steps.
-        steps_per_epoch: annealed parts of MAML++ count in epochs of so many outer steps.
+        steps_per_epoch: outer steps per epoch; annealed parts of MAML++ count in epochs.
         progress: show a bar, on the error stream.
 
     Returns:

@@ -40,7 +40,7 @@ def adam(learner: Learner, rate: float) -> Adam:
 
 
 def stretch(schedule: LRScheduler, steps: int) -> None:
-    """Go on with half a cosine as if it had been made for so many outer steps: the rates go up to where that one is now."""
+    """Go on with half a cosine as if it had been made for this many outer steps: the rates rise to where that one is now."""
     if isinstance(schedule, CosineAnnealingLR):
         schedule.T_max, final = steps, schedule.eta_min
         share = (1 + math.cos(math.pi * schedule.last_epoch / steps)) / 2
@@ -53,7 +53,7 @@ def expect_optimiser(optimiser: Optimizer, learner: Learner) -> Optimizer:
 
     Raises:
         TypeError: if it is no optimiser, or takes its steps in another way.
-        ValueError: naming a meta-parameter that it leaves out. (One that shall stay is frozen, ``requires_grad_(False)``.)
+        ValueError: naming a meta-parameter that it leaves out. (To keep one as it is, freeze it: ``requires_grad_(False)``.)
     """
     if not isinstance(optimiser, Optimizer):
         raise TypeError(f"expected optimiser to be a torch.optim.Optimizer, got {describe(optimiser)}")
@@ -79,7 +79,7 @@ def expect_optimiser(optimiser: Optimizer, learner: Learner) -> Optimizer:
 
 
 def expect_schedule(schedule: LRScheduler, optimiser: Optimizer | None, steps: int, *, validates: bool) -> LRScheduler:
-    """A schedule of this optimiser that lasts for so many outer steps.
+    """A schedule of this optimiser that lasts for this many outer steps.
 
     Raises:
         TypeError: if it is no schedule.
@@ -113,7 +113,7 @@ def _groups(optimiser: Optimizer) -> list[dict[str, Any]]:
     return groups
 
 
-_PAIRS = "of pairs"  # JSON knows texts as keys only
+_PAIRS = "of pairs"  # JSON takes only strings as keys
 
 
 def as_plain(value: Any, name: str = "its state") -> Any:
@@ -132,7 +132,7 @@ def as_plain(value: Any, name: str = "its state") -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else describe(value)
-    raise TypeError(f"expected an optimiser and a schedule with plain numbers and texts, got {got} for {name!r}")
+    raise TypeError(f"expected an optimiser and a schedule with plain numbers and strings, got {got} for {name!r}")
 
 
 def from_plain(value: Any) -> Any:

@@ -82,8 +82,8 @@ class LearnedStepSizes(StepSizes):
 
     ``per`` says how finely:
 
-    * ``"tensor"``: one rate a parameter tensor;
-    * ``"tensor_and_step"``: one a tensor and inner step, LSLR (Antoniou et al., 2019, arXiv:1810.09502, section 4);
+    * ``"tensor"``: one rate per parameter tensor;
+    * ``"tensor_and_step"``: one per tensor and inner step, LSLR (Antoniou et al., 2019, arXiv:1810.09502, section 4);
     * ``"parameter"``: one for every single entry, Meta-SGD (Li et al., 2017, arXiv:1707.09835, equation 3).
 
     Args:

@@ -91,7 +91,7 @@ class TaskList(tuple[TaskBatch, ...]):
     def of(
         support_x: Sequence[Tree], support_y: Sequence[Tree], query_x: Sequence[Tree], query_y: Sequence[Tree]
     ) -> TaskList:
-        """Tasks from lists with one tensor a task, without an axis for tasks: ``(points, ...)``, as ``TaskBatch`` has it.
+        """Tasks from lists with one tensor per task, without an axis for tasks: ``(points, ...)``, as ``TaskBatch`` has it.
 
         Neighbours of one shape come into one batch.
         """
@@ -144,8 +144,8 @@ def _holds_batches(tasks: object) -> bool:
 class TaskDistribution(Protocol):
     """Anything that draws tasks: sinusoids, characters, the reader's own images.
 
-    Where it also has ``fingerprint()``, a text that is another one for other data, ``fit`` notices data that has changed since
-    a run began.
+    Where it also has ``fingerprint()``, a string that differs where the data does, ``fit`` notices that data has changed since a
+    run began.
     """
 
     def sample(self, num_tasks: int, generator: torch.Generator) -> Tasks:
@@ -161,7 +161,7 @@ class TaskStream:
 
     Args:
         distribution: where tasks come from.
-        meta_batch: tasks a batch, over all processes.
+        meta_batch: tasks per batch, over all processes.
         seed: of the stream.
         start: number of the first batch.
         rank: which process this is.
@@ -201,7 +201,7 @@ class TaskStream:
         tasks = listed(self.distribution.sample(self.meta_batch, generator))
         expect_kind("what sample() gives", tasks, (TaskBatch, TaskList))
         if tasks.num_tasks != self.meta_batch:
-            raise ValueError(f"expected sample({self.meta_batch}, ...) to give so many tasks, got {tasks.num_tasks}")
+            raise ValueError(f"expected sample({self.meta_batch}, ...) to give that many tasks, got {tasks.num_tasks}")
         return tasks.select(self.share)
 
     def __iter__(self) -> Iterator[Any]:

@@ -78,7 +78,7 @@ class TrainingOptions:
         patience: stop after so many epochs without a better validation; ``None``: never.
         keep_best: checkpoints kept, by validation accuracy (by loss where targets are not classes).
         checkpoint_every: outer steps between checkpoints, besides the one after each epoch.
-        log_every: outer steps a row of the learning curve covers.
+        log_every: outer steps per row of the learning curve.
         seed: of the task stream.
     """
 
@@ -111,7 +111,7 @@ class TrainingOptions:
 
     @property
     def outer_steps(self) -> int:
-        """Of the whole run."""
+        """Outer steps of the whole run."""
         return self.epochs * self.steps_per_epoch
 
 
@@ -182,7 +182,7 @@ def fit(
         TrainingDiverged: naming the outer step, the seed and the last good checkpoint, which is kept.
         ValueError: if ``folder`` already holds a run and ``resume`` is off, or holds none or another one and it is on; if the
             optimiser or the schedule do not fit.
-        TypeError: if ``optimiser`` or ``schedule`` are none of torch, or hold what a checkpoint cannot.
+        TypeError: if ``optimiser`` or ``schedule`` is not one of torch's, or holds something that a checkpoint cannot.
     """
     expect_learner(learner)
     options = TrainingOptions() if options is None else expect_kind("options", options, TrainingOptions)
@@ -402,7 +402,7 @@ class _Run:
             raise ValueError(f"expected a run that can go on, got one that patience has stopped at {newest.name}")
         _of_learner(self.learner, tensors)
         for part, kept in self.facts.items():
-            default = settings_of(None) if part.endswith("_settings") else {}  # of runs of old
+            default = settings_of(None) if part.endswith("_settings") else {}  # of earlier versions
             _expect_same(part.removesuffix("_settings"), record.get(part, default), kept)
         load_learner(self.learner, newest)
         moments = {k.removeprefix("optimiser."): v for k, v in tensors.items() if k.startswith("optimiser.")}
@@ -413,7 +413,7 @@ class _Run:
         if more and self.stretches:
             stretch(self.schedule, self.options.outer_steps)
         best = best_of(record)
-        rows = record["history"]["rows"]  # in runs of old the rows themselves, else how many there are in curves.csv
+        rows = record["history"]["rows"]  # how many are in curves.csv; in earlier versions the rows themselves
         if not isinstance(rows, (int, list)):
             raise TypeError(f"rows={rows!r}")
         self.history = History(**{**record["history"], "best": best, "rows": rows if isinstance(rows, list) else []})
@@ -529,11 +529,11 @@ def _checkpoint_folder(folder: str | Path | None, resume: bool) -> Path | None:
         return None
     expect_kind("folder", folder, (str, Path))
     if folder == "":
-        raise ValueError("expected the name of a folder, got an empty text")
+        raise ValueError("expected the name of a folder, got an empty string")
     try:
         folder = Path(folder).expanduser()
     except RuntimeError:
-        raise ValueError(f"expected a folder of a user that there is, got {folder}") from None
+        raise ValueError(f"expected a folder of a user that exists, got {folder}") from None
     checkpoints = folder / "checkpoints"
     for place in (folder, checkpoints):
         if place.exists() and not place.is_dir():
@@ -563,7 +563,7 @@ def _expect_own_rate(options: TrainingOptions, optimiser: Optimizer) -> None:
 
 
 def _fingerprint(distribution: TaskDistribution | None) -> str | None:
-    """A text that is another one for other tasks; ``None`` for a distribution that gives none."""
+    """A string that differs where the tasks do; ``None`` for a distribution that gives none."""
     give = getattr(distribution, "fingerprint", None)
     return "none" if distribution is None else str(give()) if callable(give) else None
 
@@ -586,12 +586,12 @@ def _difference(name: str, recorded: Any, given: Any) -> tuple[str, Any, Any] | 
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]], *, header: bool = True) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
     if header:
         writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return table.getvalue()
 
 
 def _rows_of(path: Path) -> list[dict[str, Any]]:

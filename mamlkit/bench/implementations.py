@@ -19,7 +19,7 @@ from mamlkit.tasks import TaskBatch
 
 __all__ = ["IMPLEMENTATIONS", "MODES", "Plain", "Step", "implementations_for", "learner_of", "make"]
 
-MODES = ("maml", "maml++")  # the last step's loss and one rate; the mean over all steps and a rate a tensor and step
+MODES = ("maml", "maml++")  # the last step's loss and one rate; the mean over all steps and a rate per tensor and step
 Step = Callable[[], tuple[Tensor, dict[str, Tensor]]]  # -> the meta-loss and the gradients by name
 
 
@@ -144,7 +144,7 @@ def higher_step(workload: Workload, mode: str, model: nn.Module, tasks: TaskBatc
 
 
 def torchopt_step(workload: Workload, mode: str, model: nn.Module, tasks: TaskBatch) -> Step:
-    """The library TorchOpt (Ren et al., 2023, arXiv:2211.06934); without rates a tensor and step: put in by hand."""
+    """The library TorchOpt (Ren et al., 2023, arXiv:2211.06934); without rates per tensor and step: put in by hand."""
     import torchopt
 
     plain = Plain(workload, mode, model, tasks)

@@ -52,9 +52,9 @@ def glyphs(
 
     Args:
         split: ``"train"``, ``"validation"`` or ``"test"``.
-        ways: classes a task.
-        shots: support images a class.
-        queries: query images a class.
+        ways: classes per task.
+        shots: support images per class.
+        queries: query images per class.
         rotations: in training, count each quarter turn of a character as a class of its own. Other splits never turn.
         seed: of the drawings. Those of 0 ship and are the same images everywhere. Those of another seed are made in seconds
             at first, then kept in the cache folder; single grey levels depend on the versions of Pillow, matplotlib and torch

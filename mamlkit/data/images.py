@@ -1,4 +1,4 @@
-"""The reader's own images as few-shot tasks: from a folder with one folder a class, or from arrays with labels.
+"""The reader's own images as few-shot tasks: from a folder with one folder per class, or from arrays with labels.
 
 Classes are split, not images: a class of the test split is one that training has not seen. Inputs are in [0, 1] as the file
 or the array has them, light is 1 (``invert=True`` makes dark ink on light paper 1, as ``glyphs`` and ``omniglot`` have it).
@@ -60,15 +60,15 @@ def image_folder(
     A warning names folders without such an image, and images of other kinds.
 
     Args:
-        root: the folder that holds one folder a class. Files and folders whose names begin with a dot are passed over.
+        root: the folder that holds one folder per class. Files and folders whose names begin with a dot are passed over.
         split: ``"train"``, ``"validation"``, ``"test"``, or ``"all"`` for every class.
         size: images of any size are resized to ``size`` x ``size``; one that is not square is squeezed.
         colour: three channels, red, green and blue; one gray channel otherwise. What is transparent becomes white.
         invert: make dark 1 and light 0.
         fractions: of the classes that go to training, validation and test.
-        ways: classes a task.
-        shots: support images a class.
-        queries: query images a class.
+        ways: classes per task.
+        shots: support images per class.
+        queries: query images per class.
         rotations: in training, count each quarter turn of a class as a class of its own. Other splits never turn.
         seed: of the split.
 
@@ -86,9 +86,9 @@ def image_folder(
     try:
         folder = Path(root).expanduser()
     except RuntimeError:
-        raise FileNotFoundError(f"expected a folder of a user that there is, got {root}") from None
+        raise FileNotFoundError(f"expected a folder of a user that exists, got {root}") from None
     if not folder.is_dir():
-        raise FileNotFoundError(f"expected a folder with one folder a class, got {folder}, which is no folder")
+        raise FileNotFoundError(f"expected a folder with one folder per class, got {folder}, which is no folder")
     places = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.name.startswith(".")]
     files = {place.name: found for place in places if (found := _image_files(place))}
     if not files:
@@ -127,13 +127,13 @@ def image_arrays(
     Args:
         images: NumPy array or tensor ``(images, height, width)`` or ``(images, height, width, channels)``, uint8, or floats
             in [0, 1], which are rounded to multiples of 1/255.
-        labels: the class of each image, numbers or texts, ``(images,)``.
+        labels: the class of each image, numbers or strings, ``(images,)``.
         split: as in ``image_folder``, like the arguments that follow.
         invert: make dark 1 and light 0.
         fractions: of the classes that go to training, validation and test.
-        ways: classes a task.
-        shots: support images a class.
-        queries: query images a class.
+        ways: classes per task.
+        shots: support images per class.
+        queries: query images per class.
         rotations: in training, count each quarter turn of a class as a class of its own. Other splits never turn.
         seed: of the split.
 
@@ -151,9 +151,9 @@ def image_arrays(
     except ValueError:  # lists of several lengths
         given = np.empty(0)
     if given.shape != pixels.shape[:1]:
-        raise ValueError(f"expected one label an image, shape ({len(pixels)},), got labels of shape {given.shape}")
+        raise ValueError(f"expected one label per image, shape ({len(pixels)},), got labels of shape {given.shape}")
     if given.dtype.kind not in "biufSU" or (given.dtype.kind == "f" and np.isnan(given).any()):
-        raise TypeError(f"expected labels that are numbers or texts, got {describe(labels)} of {given.dtype}")
+        raise TypeError(f"expected labels that are numbers or strings, got {describe(labels)} of {given.dtype}")
     values, numbers = np.unique(given, return_inverse=True)
     number_of = {str(value): number for number, value in enumerate(values)}
     names = _part(list(number_of), split, fractions, seed)
@@ -226,7 +226,7 @@ def _read(path: Path, size: int, colour: bool) -> Tensor:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = _upright(file)
-            if image.mode.startswith("I"):  # 16 bits a pixel
+            if image.mode.startswith("I"):  # 16 bits per pixel
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
             if image.has_transparency_data:
                 image = image.convert("RGBA")

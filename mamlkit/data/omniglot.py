@@ -73,9 +73,9 @@ def omniglot(
             else where an earlier download went.
         download: fetch the published archives (about 15 MB) where they are not found, into ``root`` or else into mamlkit's
             cache folder.
-        ways: classes a task.
-        shots: support images a class.
-        queries: query images a class.
+        ways: classes per task.
+        shots: support images per class.
+        queries: query images per class.
         rotations: in training, count each quarter turn of a character as a class of its own. Other splits never turn.
         seed: of the split: which alphabets are for validation, or how the characters are shuffled.
 
@@ -86,7 +86,7 @@ def omniglot(
     """
     expect_one_of("split", split, tuple(_CHARACTER_SPLIT))
     expect_one_of("protocol", protocol, ("alphabets", "characters"))
-    expect_switch("download", download)  # a text would be a yes
+    expect_switch("download", download)  # a string would count as true
     if root is not None:
         expect_kind("root", root, (str, os.PathLike))
     generator = torch.Generator().manual_seed(expect_seed("seed", seed))
@@ -158,7 +158,7 @@ def _download(name: str, folder: Path) -> Path:
 
 
 def _fingerprint(source: Path) -> tuple[Path, str]:
-    """The source, and a text that changes when its content does."""
+    """The source, and a string that changes when its content does."""
     digest = hashlib.sha256()
     if source.is_dir():
         for path in sorted(source.glob("*/*/*.png")):

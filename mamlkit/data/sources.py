@@ -32,7 +32,7 @@ def folder(
 ) -> ImageTasks:
     """``image_folder``, with a root that may be missing on a command line."""
     if root is None:
-        raise ValueError("expected a root folder with one folder of images a class, got none")
+        raise ValueError("expected a root folder with one folder of images per class, got none")
     return image_folder(
         root, split, size=image_size, colour=colour, ways=ways, shots=shots, queries=queries, rotations=rotations
     )

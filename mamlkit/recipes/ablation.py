@@ -290,7 +290,7 @@ def _memory(learner: Learner, tasks: TaskBatch) -> float:
 
 
 def _curve(history: History) -> list[dict[str, Any]]:
-    """A row an epoch: outer step, mean meta-loss, validation accuracy."""
+    """One row per epoch: outer step, mean meta-loss, validation accuracy."""
     return [
         {
             "step": row["step"],
@@ -346,13 +346,13 @@ def collect(folder: Path, data: str) -> dict[str, Any]:
 
 
 def to_text(record: dict[str, Any]) -> str:
-    """A record as JSON: one line a key, lists and tables within a line."""
+    """A record as JSON: one line per key, lists and tables within a line."""
     lines = (f"  {json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in record.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def collected_text(collected: dict[str, Any]) -> str:
-    """The same for a collection: a line a run."""
+    """The same for a collection: one line per run."""
     runs = ",\n".join(json.dumps(run, separators=(",", ":")) for run in collected["runs"])
     return f'{{\n  "command": {json.dumps(collected["command"])},\n  "runs": [\n{runs}\n  ]\n}}\n'
 

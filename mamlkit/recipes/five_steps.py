@@ -35,7 +35,7 @@ from mamlkit.tasks import TaskStream
 OUTER_LOSSES = {"last": None, "mean": "uniform", "annealed": "annealed"}
 SHOTS, META_BATCH, INNER_STEPS, INNER_LR, OUTER_LR = 10, 25, 5, 0.01, 1e-3
 EPOCH, ANNEALING_EPOCHS, CONSTANT = 100, 20, 2 / 3  # outer steps; epochs; share of training before the cosine
-BLOCK = 50  # outer steps a point of the courses
+BLOCK = 50  # outer steps per point of the courses
 SPIKE = 5  # times the median of its block
 
 

@@ -1,4 +1,4 @@
-"""Ways to test one training: how many query images a class, one checkpoint or several, and who else is in batch norm's batch."""
+"""Ways to test one training: how many query images per class, one checkpoint or several, and who else batch norm sees."""
 
 from __future__ import annotations
 

@@ -252,7 +252,7 @@ CASES = {
     "arrays: too few labels": (
         lambda: from_arrays(labels=LABELS[:5]),
         ValueError,
-        "expected one label an image, shape (24,), got labels of shape (5,)",
+        "expected one label per image, shape (24,), got labels of shape (5,)",
     ),
     "arrays: one-hot labels": (lambda: from_arrays(labels=np.eye(24)), ValueError, "got labels of shape (24, 24)"),
 }

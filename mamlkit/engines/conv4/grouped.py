@@ -1,4 +1,4 @@
-"""The library's own ``conv4`` for several tasks at once: one grouped convolution instead of one convolution a task.
+"""The library's own ``conv4`` for several tasks at once: one grouped convolution instead of one convolution per task.
 
 Each task has weights of its own after the first inner step, so a layer is a different function for every task. A convolution with
 as many groups as tasks is exactly that: task t's images are the channels ``t * channels`` to ``(t + 1) * channels`` of one wide
