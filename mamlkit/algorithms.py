@@ -85,7 +85,7 @@ def reptile(
 ) -> Learner:
     """Reptile: move theta towards the adapted parameters (Nichol et al., 2018, arXiv:1803.02999, algorithm 2).
 
-    What is not ``adapted`` goes nowhere, in a task or in meta-training.
+    What is not ``adapted`` stays as it is, in a task and in meta-training.
     """
     sizes = partial(FixedStepSize, rate=inner_lr)
     return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=0, **switches)
@@ -99,15 +99,15 @@ def anil(
     loss: Loss = F.cross_entropy,
     **switches: Unpack[Switches],
 ) -> Learner:
-    """ANIL, almost no inner loop: MAML that adapts the head alone (Raghu et al., 2020, arXiv:1909.09157, section 4).
+    """ANIL, almost no inner loop: MAML that only adapts the head (Raghu et al., 2020, arXiv:1909.09157, section 4).
 
     Args:
         model: any module.
         inner_steps: K.
         inner_lr: alpha.
         loss: of outputs and targets, averaged over points.
-        switches: see ``Learner``. ``adapted`` is the last layer of an ``nn.Sequential`` when not given; other models must say,
-            as the order in which they register layers need not be that of the calls.
+        switches: see ``Learner``. When ``adapted`` is not given, it is the last layer of an ``nn.Sequential``. For other models
+            it must be given: they need not call their layers in the order in which they register them.
 
     Raises:
         TypeError, ValueError: naming what was expected and what came.
@@ -162,7 +162,7 @@ def maml_plus_plus(
         step_sizes: one fixed rate, or learned ones: see ``LearnedStepSizes``.
         per_step_weights: scale and shift of batch norm for each inner step, meta-learned and never ``adapted`` (BNWB).
         per_step_statistics: collect running statistics for each inner step and normalise query points with them at evaluation
-            (BNRS). Off, query points are normalised with their own batch, which is what the authors' code does.
+            (BNRS). If off, query points are normalised with their own batch, as in the authors' code.
         first_order_epochs: epochs of first order before second order begins (DA).
         switches: see ``Learner``.
 
@@ -205,7 +205,7 @@ ALGORITHMS: dict[str, Callable[..., Learner]] = {
     "meta-sgd": meta_sgd,
     "maml++": maml_plus_plus,
 }
-"""The algorithms by name: what the facade, a configuration and the command line let one choose from."""
+"""The algorithms by name, for the facade, a configuration and the command line."""
 
 
 def _outer_loss(multi_step_loss: str | Sequence[float] | OuterLoss | None, annealing_epochs: int) -> OuterLoss:

@@ -8,7 +8,7 @@ has d_k = g_k. Directions are small parts that work one after the other, and how
     maml_plus_plus(model, direction=[ClipNorm(10.0), Momentum(0.9)])    # learned rates, times momentum of clipped gradients
     maml(model, direction=[Adam(), WeightDecay(0.01)])                  # AdamW; the other way round: L2 within Adam
 
-The meta-gradient goes through all of it. With order 1 the gradients and parameters that a direction is given are constants.
+The meta-gradient goes through all of it. With order 1, the gradients and parameters that a direction gets are constants.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from mamlkit.functional import Parameters
 
 __all__ = ["Adam", "ClipNorm", "Direction", "InTurn", "Memory", "Momentum", "WeightDecay", "in_turn"]
 
-Memory = Mapping[
-    str, Any
-]  # what a direction remembers from step to step: tensors by name, in dicts of dicts where it likes
+Memory = Mapping[str, Any]  # what a direction remembers from step to step: tensors by name, or dicts of such
 
 
 class Direction(nn.Module):
@@ -52,13 +50,13 @@ class Direction(nn.Module):
 
 
 class Momentum(Direction):
-    """Go on the way that earlier steps went: m_{k+1} = mu m_k + g_k, and d_k = m_{k+1}.
+    """Keep going the way that earlier steps went: m_{k+1} = mu m_k + g_k, and d_k = m_{k+1}.
 
     As ``torch.optim.SGD`` has it: the rate multiplies the sum. (Sutskever et al., 2013, equations 1 and 2, with one rate for all
     steps; Nesterov's, equations 3 and 4, in the form g_k + mu m_{k+1}.)
 
     Args:
-        mu: how much of it stays, from 0 to below 1.
+        mu: how much of the sum each step keeps, from 0 to below 1.
         nesterov: look one step ahead.
 
     Raises:
@@ -112,7 +110,7 @@ class WeightDecay(Direction):
 
 
 class ClipNorm(Direction):
-    """No longer than a norm, over everything that a task adapts: d_k = min(1, c / norm(g_k)) g_k.
+    """No longer than a given norm, over everything that a task adapts: d_k = min(1, c / norm(g_k)) g_k.
 
     (Pascanu et al., 2013, arXiv:1211.5063, algorithm 1.) The derivative goes through the norm where it is clipped.
 
@@ -134,7 +132,7 @@ class ClipNorm(Direction):
         first, *others = (_squares(gradient).sum() for gradient in gradients.values())
         square = sum(others, first)  # ()
         long = square > self.norm**2
-        length = torch.where(long, square, 1.0).sqrt()  # a root of what may be zero has no derivative
+        length = torch.where(long, square, 1.0).sqrt()  # the root of zero has no derivative
         scale = torch.where(long, self.norm / length, 1.0)
         return {name: gradient * scale.to(gradient.dtype) for name, gradient in gradients.items()}, memory
 
@@ -144,12 +142,12 @@ class ClipNorm(Direction):
 
 
 class Adam(Direction):
-    """Each weight at its own pace: d_k = m / (sqrt(v) + eps), of means over the steps of a task, from 0 and corrected for it.
+    """Each weight at its own pace: d_k = m / (sqrt(v) + eps), of means over the steps of a task, corrected for their start at 0.
 
         m_{k+1} = beta_1 m_k + (1 - beta_1) g_k,     m = m_{k+1} / (1 - beta_1^(k+1)),     v the same of g_k^2 with beta_2
 
-    (Kingma and Ba, 2015, arXiv:1412.6980, algorithm 1.) A weight whose gradients all were zero stays, and its derivative is the
-    limit of d_k as they go to zero: 1 / eps times that of m.
+    (Kingma and Ba, 2015, arXiv:1412.6980, algorithm 1.) A weight whose gradients were all zero stays where it is,
+    and its derivative is the limit of d_k as they go to zero: 1 / eps times that of m.
 
     Args:
         betas: how slowly the means of gradients and of squares forget, from 0 to below 1.
@@ -190,7 +188,7 @@ class Adam(Direction):
 
 
 class InTurn(Direction):
-    """Several directions, each of which gets what the one before it made of the gradient.
+    """Several directions one after the other; each gets what the one before it made of the gradient.
 
     Args:
         parts: at least one.
@@ -236,6 +234,6 @@ def _mean(beta: float, before: Memory, values: Parameters) -> Parameters:
 
 
 def _root(value: Tensor) -> Tensor:
-    """The root, whose derivative at zero is zero in place of infinity times zero."""
+    """The root, with derivative zero at zero, where it would be infinity times zero."""
     positive = value > 0
     return torch.where(positive, torch.where(positive, value, 1.0).sqrt(), 0.0)

@@ -1,4 +1,4 @@
-"""How good is a learner on tasks it has never seen? A mean over tasks, and how far to trust it."""
+"""How good is a learner on tasks that it has never seen? A mean over tasks, and how far to trust it."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Evaluation:
 
     Attributes:
         losses: ``(steps + 1, tasks)``.
-        accuracies: ``(steps + 1, tasks)`` as fractions, or ``None`` where targets are not classes: where outputs are not
+        accuracies: ``(steps + 1, tasks)`` as fractions, or ``None`` if targets are not classes: if outputs are not
             ``(points, classes, ...)`` with class numbers ``(points, ...)``, or come in a tuple or dict. Ignored labels are left
-            out; NaN for a task without any other.
+            out; a task with no other labels has NaN.
         scores: ``(steps + 1, tasks)`` of the ``metric`` that was given, else ``None``.
     """
 
@@ -96,14 +96,14 @@ class Evaluation:
 
 
 def expect_learner(learner: Learner) -> Learner:
-    """What an algorithm makes of a model: neither the model nor the facade."""
+    """A learner, as an algorithm makes it: neither the model nor the facade."""
     inside = getattr(learner, "learner", None)
     hint = ": pass its learner" if isinstance(inside, Learner) else "; maml(model), for instance, makes one"
     return expect_kind("learner", learner, Learner, hint)
 
 
 def _at(values: Tensor, step: int) -> Tensor:
-    """The row of an inner step; from the last one where it is negative."""
+    """The row of an inner step; negative ones count from the end."""
     last = len(values) - 1
     if isinstance(step, bool) or not isinstance(step, int) or not -last - 1 <= step <= last:
         raise ValueError(f"expected an inner step from 0 to {last}, got {step!r}")
@@ -111,7 +111,7 @@ def _at(values: Tensor, step: int) -> Tensor:
 
 
 def _known(accuracies: Tensor) -> Tensor:
-    """Without tasks that have no label to judge by."""
+    """The accuracies of tasks that have a label."""
     return accuracies if accuracies.is_meta else accuracies[~accuracies.isnan()]
 
 
@@ -212,7 +212,7 @@ def evaluate_ensemble(
 
 
 def _shapes(outputs: Tree) -> str:
-    """The shape of a tensor; of several all of them, by name where they have names."""
+    """The shape of a tensor, or of several, by name if they have names."""
     if isinstance(outputs, Mapping):
         named = [f"{name!r}: {_shapes(outputs[name])}" for name in sorted(outputs, key=str) if leaves(outputs[name])]
         return f"{{{', '.join(named)}}}"

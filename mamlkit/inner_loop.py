@@ -2,9 +2,8 @@
 
     theta^(0) = theta,     theta^(k+1) = theta^(k) - alpha * dL_support(theta^(k)) / dtheta^(k)
 
-(Finn et al., 2017, arXiv:1703.03400, equation 1.) Parameters are a dict of tensors and the model is called with them; the
-module itself is never changed. What makes MAML special is the ``order`` of the derivative that may later be taken through
-these steps:
+(Finn et al., 2017, arXiv:1703.03400, equation 1.) Parameters are a dict of tensors, with which the model is called; the module
+itself is never changed. What makes MAML special is the ``order`` of the derivative that may later be taken through these steps:
 
 * 2: each gradient stays a function of the parameters, so that a later derivative sees the Hessian (MAML);
 * 1: each gradient is a constant, so that a later derivative goes straight through (FOMAML);
@@ -67,14 +66,14 @@ class InnerLoop:
     """Everything that decides how a task is adapted, apart from the starting point and the data.
 
     Attributes:
-        support_forward: the model as a function of its parameters, as it is adapted: (parameters, inputs, inner step) -> outputs.
-        query_forward: the same as it is judged; the two may differ in dropout and in batch statistics.
+        support_forward: the model as it is called while it adapts: (parameters, inputs, inner step) -> outputs.
+        query_forward: the same for query points; the two may differ in dropout and in batch statistics.
         loss: of outputs and targets, averaged over points.
         step_sizes: which parameters move in inner step k, and how far.
         steps: K.
         order: of the derivative that can be taken through the steps.
-        dropout_seed: dropout masks follow from it and from the number of the task, so that they are the same in every step.
-        collects_every_step: query passes collect statistics of their own step, also where the loss of that step has no weight.
+        dropout_seed: dropout masks depend on it and on the number of the task, so they are the same in every step.
+        collects_every_step: whether query passes collect statistics of their own step even if its loss has no weight.
         direction: what the steps follow; ``None`` for the gradient.
     """
 
@@ -101,7 +100,7 @@ class InnerLoop:
         return descend(objective, parameters, self.step_sizes, self.steps, self.order, self.direction)
 
     def support_loss(self, support_x: Tree, support_y: Tree, task: int = 0) -> Objective:
-        """What the inner loop of one task goes down on; arguments as in ``trajectory``."""
+        """The loss that the inner loop of one task descends on; arguments as in ``trajectory``."""
         seed = None if self.dropout_seed is None else stream_seed(self.dropout_seed, task)
 
         def objective(current: Parameters, step: int) -> Tensor:
@@ -111,7 +110,7 @@ class InnerLoop:
         return objective
 
     def answers(self, parameters: Parameters, x: Tree, step: int) -> Tree:
-        """Outputs for query inputs with parameters that ``step`` inner steps made; the pass belongs to the last of these."""
+        """Outputs for query inputs with parameters that ``step`` inner steps made; the pass belongs to the last of them."""
         return self.query_forward(parameters, x, max(step - 1, 0))
 
 
@@ -126,10 +125,10 @@ def descend(
     """Gradient descent that can itself be differentiated.
 
     Args:
-        objective: what to go down on.
+        objective: what to minimise.
         parameters: the start, by name.
-        step_sizes: the rates of step k, by name; parameters without a rate stay.
-        steps: how many.
+        step_sizes: the rates of step k, by name; parameters without a rate stay as they are.
+        steps: how many to take.
         order: see the module's docstring.
         direction: what the steps follow; the gradient when not given.
 

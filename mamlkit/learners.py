@@ -73,7 +73,7 @@ Result = TypeVar("Result")
 
 
 class Switches(TypedDict, total=False):
-    """What every algorithm takes besides its own arguments, as ``Learner`` describes it."""
+    """What every algorithm takes besides its own arguments; ``Learner`` describes them."""
 
     adapted: Adapted | None
     direction: Direction | Iterable[Direction] | None
@@ -95,25 +95,25 @@ class Learner(nn.Module):
         step_sizes: how far the inner loop moves each parameter, or a function that makes such step sizes for the parameters
             that are adapted, by name.
         adapted: which parameters the inner loop moves, by their names or by a function of a name, such as
-            ``lambda name: name.endswith("bias")``; all that are learned and have a step size when not given. The others are
-            meta-learned all the same, by every algorithm but Reptile, which leaves them.
-        direction: what inner steps follow in place of the gradient, one part or several in turn: momentum, weight decay,
-            clipping, Adam. See ``mamlkit.directions``. An engine that knows plain descent only gives way to the general one.
-        outer_loss: how the query losses along the inner loop are weighed; the last one alone when not given.
-        order: of derivative: 2 for the full meta-gradient, 1 for the first-order approximation. 0 chooses Reptile, which has no
-            meta-gradient: see ``is_reptile``.
+            ``lambda name: name.endswith("bias")``. When not given: all that are learned and have a step size. The others are
+            still meta-learned by every algorithm but Reptile, which leaves them as they are.
+        direction: what inner steps follow instead of the gradient, one part or several in turn: momentum, weight decay,
+            clipping, Adam. See ``mamlkit.directions``. An engine that only knows plain descent gives way to one that takes any.
+        outer_loss: how the query losses along the inner loop are weighed; when not given, only the last one counts.
+        order: the order of derivative: 2 for the full meta-gradient, 1 for the first-order approximation. 0 chooses Reptile,
+            which has no meta-gradient: see ``is_reptile``.
         first_order_epochs: epochs with order 1 before order 2 begins (derivative-order annealing).
-        batch_norm: weights and statistics of each inner step; ``None`` leaves the model's own batch norm.
+        batch_norm: weights and statistics of each inner step; with ``None`` the model keeps its own batch norm.
         query_statistics: what batch norm normalises query points with at evaluation: the statistics of the query set
             (``"batch"``, transductive) or running statistics collected in meta-training (``"running"``, inductive). Support sets
             and meta-training always use the statistics of the batch.
-        keep_statistics: batch norm uses the running statistics that the model came with, those of pretraining for instance, for
-            support and query, in meta-training and evaluation, and leaves them as they are.
+        keep_statistics: batch norm uses the running statistics that the model came with, for instance those of pretraining, for
+            support and query, in meta-training and evaluation, and does not change them.
         dropout: whether the inner loop of meta-training calls the model in the mode that it is in (``model.train()``, a
-            module's default, drops), or as after ``model.eval()``. Masks of dropout layers, recurrent and attention layers stay
-            the same over the steps of a task; what else draws numbers takes them from torch's generator. Query points and
+            module's default, drops), or as after ``model.eval()``. The masks of dropout, recurrent and attention layers stay the
+            same over the steps of a task; anything else that draws numbers takes them from torch's generator. Query points and
             evaluation see no dropout.
-        seed: of the dropout masks.
+        seed: the seed of the dropout masks.
         autocast: lower precision for the model, for instance ``torch.bfloat16``; losses and updates stay as they are.
         engine: ``"auto"``, or a name in ``mamlkit.engines.ENGINES``; ``print(learner)`` says which was taken. All give the
             same numbers: in float64 to one part in 10^8, and in float32 within three times the plain loop's own error in a
@@ -123,7 +123,7 @@ class Learner(nn.Module):
     Attributes:
         epoch: of meta-training, from 0. What is annealed reads it: the weights of ``outer_loss``, and ``first_order_epochs``.
             ``fit`` and ``train_maml`` move it on. An outer loop of your own has to set it, or nothing is ever annealed.
-        meta_steps: calls of ``meta_backward`` so far; dropout masks follow from it.
+        meta_steps: calls of ``meta_backward`` so far; the dropout masks depend on it.
 
     Raises:
         TypeError, ValueError: naming what was expected and what came.
@@ -194,12 +194,12 @@ class Learner(nn.Module):
                 f"expected a step size of what is adapted, such as {chosen[0]!r}, got {next(iter(rates))!r}"
             )
         self._adapts_all = set(theta) <= set(rates)
-        self._seen: tuple[object] = (None,)  # the loss that was watched; a tuple, as a module would be registered
-        self._runs_together = True  # until a loss is met that does not
+        self._seen: tuple[object] = (None,)  # the loss that was watched; in a tuple, or torch would register a module
+        self._runs_together = True  # until a loss turns out not to
         self._look()
 
     def _look(self) -> None:
-        """Look at the model as it is now: layers may have come or gone, or have been hooked."""
+        """Look at the model as it is now: layers may have been added, removed or hooked."""
         made = structure(self.model)
         if made != getattr(self, "_made", None):
             self._choose()
@@ -269,12 +269,12 @@ class Learner(nn.Module):
 
     @property
     def is_reptile(self) -> bool:
-        """Whether the outer loop goes where the tasks went, ``mamlkit.reptile``, and differentiates no query loss."""
+        """Whether the outer loop moves towards where the tasks went (``mamlkit.reptile``) and differentiates no query loss."""
         return self.order == 0
 
     @property
     def engine_name(self) -> str:
-        """Which engine was taken; one class has one name."""
+        """The name of the engine that was taken."""
         return self.engine.name
 
     @property
@@ -283,12 +283,12 @@ class Learner(nn.Module):
         return 1 if self.order == 2 and self.epoch < self.first_order_epochs else self.order  # MAML++: annealed
 
     def extra_repr(self) -> str:
-        """Shown by ``print``: with the engine that was chosen."""
+        """Shown by ``print``, with the engine that was chosen."""
         why = self._why if self._runs_together else " (as the loss or the model does not run under vmap)"
         return f"inner_steps={self.inner_steps}, order={self.order}, engine={self.engine_name!r}{why}"
 
     def describe(self) -> dict[str, Any]:
-        """What decides the numbers of this learner, besides its tensors: a resumed run must have the same."""
+        """What decides this learner's numbers besides its tensors. A resumed run must have the same."""
         parts: dict[str, Any] = {"order": self.order, "inner_steps": self.inner_steps}
         for name in ("step_sizes", "outer_loss", "batch_norm"):
             parts[name] = _facts(getattr(self, name))
@@ -301,7 +301,7 @@ class Learner(nn.Module):
         return parts
 
     def inner_loop(self, *, steps: int | None = None, training: bool = False) -> InnerLoop:
-        """How this learner adapts a task; more steps than in training are allowed."""
+        """How this learner adapts a task, with as many steps as in training or with another number."""
         self._look()
         second_order = training and self.current_order == 2
         return InnerLoop(
@@ -319,7 +319,7 @@ class Learner(nn.Module):
         )
 
     def _watched_loss(self) -> Loss:
-        """The loss, which the first time is watched where it may read anything."""
+        """The loss. If it could read anything besides its arguments, its first call is watched."""
         loss = checked_loss(self.loss)
         kind = self.loss if not isinstance(self.loss, nn.Module) else type(self.loss)
         if self._seen[0] is self.loss or getattr(kind, "__module__", "") in (
@@ -359,11 +359,11 @@ class Learner(nn.Module):
         return self._adapted(name) if callable(self._adapted) else name in self._adapted
 
     def initialisation(self) -> dict[str, Tensor]:
-        """theta, by name; without the batch-norm weights that have a row for each step instead."""
+        """theta, by name, without batch-norm weights that have one row per step instead."""
         return _without_rows(self.model, self.batch_norm)
 
     def meta_parameters(self) -> dict[str, Tensor]:
-        """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step, what else has parameters."""
+        """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step, parameters of other parts."""
         parts = {"step_sizes": self.step_sizes, "direction": self.direction, "batch_norm": self.batch_norm}
         named = {f"model.{name}": value for name, value in self.initialisation().items()}
         for part, module in parts.items():
@@ -372,7 +372,7 @@ class Learner(nn.Module):
         return named | self._loss_parameters()
 
     def _loss_parameters(self) -> dict[str, Tensor]:
-        """What can be learned of the loss, where it is a module."""
+        """The parameters of the loss, if it is a module that has some."""
         if not isinstance(self.loss, nn.Module):
             return {}
         own = {id(parameter) for parameter in self.model.parameters()}
@@ -385,7 +385,7 @@ class Learner(nn.Module):
         Args:
             tasks: the meta-batch; see ``TaskBatch`` for its shapes. Tasks of unequal sizes are a list of batches, ``TaskList``;
                 each task weighs the same, whatever its size.
-            first_task: number of its first task, when a meta-batch is taken in parts.
+            first_task: the number of its first task, when a meta-batch is taken in parts.
 
         Returns:
             The meta-loss ``()``, the mean over tasks of the weighted query losses (Finn et al., 2017, equation 2).
@@ -423,7 +423,7 @@ class Learner(nn.Module):
         return loss, mean
 
     def _meta_gradient(self, tasks: TaskBatch, first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The meta-loss ``()`` and its gradient, by the name of the meta-parameter: MAML and most of its relatives."""
+        """The meta-loss ``()`` and its gradient by the name of the meta-parameter, as MAML and most of its relatives have it."""
         if not torch.is_grad_enabled():
             raise RuntimeError("expected gradients to be switched on, got meta_backward under torch.no_grad()")
         inner, theta, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
@@ -437,14 +437,14 @@ class Learner(nn.Module):
         return loss, dict(zip(learned, gradients, strict=True))
 
     def _displacement(self, tasks: TaskBatch, first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same for Reptile, whose direction is no gradient; it moves theta alone."""
+        """The same for Reptile, whose direction is not a gradient, and which only moves theta."""
         theta = self.initialisation()
         groups = self.engine.groups(self.inner_loop(training=True), theta, tasks, first_task)
         loss, direction = displacement(groups, theta, tasks)
         return loss, {f"model.{name}": gone for name, gone in direction.items()}
 
     def _with_fallback(self, compute: Callable[[], Result]) -> Result:
-        """What ``compute`` gives; with engine ``"auto"`` task by task from now on where a loss does not run under ``vmap``."""
+        """What ``compute`` gives. If the loss does not run under ``vmap``, engine ``"auto"`` goes on task by task from here."""
         try:
             return compute()
         except Exception as error:
@@ -475,7 +475,7 @@ class Learner(nn.Module):
         self._support_eval.expect_gradients_found()
 
     def written_buffers(self) -> list[Tensor]:
-        """The model's own buffers that the last meta-batch wrote into, batch norm's apart."""
+        """The model's own buffers that the last meta-batch wrote into, except those of batch norm."""
         return [self.model.get_buffer(name) for name in sorted(self._written)]
 
     def adapt(
@@ -489,7 +489,7 @@ class Learner(nn.Module):
         Args:
             support_x: ``(support, *input)``; or a tuple or dict of tensors, see ``mamlkit.trees``.
             support_y: ``(support, *output)``, or class numbers ``(support,)``.
-            steps: K in training when not given.
+            steps: as many as in training, K, when not given.
         """
         expect_points("support", support_x, support_y)
         expect_on_model(
@@ -509,7 +509,7 @@ class Learner(nn.Module):
 
         Args:
             tasks: the batch.
-            steps: K in training when not given.
+            steps: as many as in training, K, when not given.
 
         Returns:
             ``(steps + 1, tasks, query, *output)``, or a tuple or dict of such where the model gives one.
@@ -543,12 +543,12 @@ class Learner(nn.Module):
             raise
 
     def expect_batches(self, tasks: Tasks) -> list[TaskBatch]:
-        """The batches of these tasks, one or, of unequal sizes, several, once they are known to fit the model."""
+        """The batches of these tasks (several, where sizes differ), checked against the model."""
         tasks = listed(tasks)
         return [self.expect_tasks(batch) for batch in (tasks if isinstance(tasks, TaskList) else [tasks])]
 
     def expect_tasks(self, tasks: TaskBatch) -> TaskBatch:
-        """These tasks, once they are known to fit each other and the model."""
+        """These tasks, checked against each other and the model."""
         expect_same_tasks(tasks)
         tasks = TaskBatch(*tasks)
         named = (
@@ -560,7 +560,7 @@ class Learner(nn.Module):
         return tasks
 
     def _explain(self, tasks: TaskBatch) -> None:
-        """After a failure, say in one line what torch says in many. (On a GPU labels out of range end the process.)"""
+        """After a failure, say in one line what torch says in many. (On a GPU, labels out of range end the process.)"""
         if self._takes_classes():
             self._expect_classes(self.predict(next(each(tasks.query_x))), tasks.support_y, tasks.query_y)
 
@@ -568,7 +568,7 @@ class Learner(nn.Module):
         return self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss)
 
     def _expect_classes(self, outputs: Tree, *targets: Tree) -> None:
-        """Class numbers that fit outputs ``(points, classes, ...)``, where the loss takes such."""
+        """Refuse class numbers that do not fit outputs ``(points, classes, ...)``, where the loss takes classes."""
         if not all(isinstance(value, Tensor) for value in (outputs, *targets)):
             return
         if self._takes_classes() and outputs.ndim > 1:

@@ -1,8 +1,8 @@
-"""The meta-gradient: the derivative of the query loss after adaptation with respect to what was there before it.
+"""The meta-gradient: the derivative of the query loss after adaptation with respect to the parameters before it.
 
 MAML (Finn et al., 2017, arXiv:1703.03400, algorithm 2) is the loop in ``TaskByTask`` below. For each task it walks the inner
-loop, theta^(0) = theta to theta^(K), asks how good the result is on the query set, and takes the derivative by theta, through all
-steps, of the mean over tasks:
+loop, from theta^(0) = theta to theta^(K), asks how good the result is on the query set, and takes the derivative of the mean over
+tasks with respect to theta, through all steps:
 
     meta-loss = 1/T sum_t sum_k w_k L_query,t(theta_t^(k)),        w = (0, ..., 0, 1) in MAML.
 
@@ -42,15 +42,15 @@ __all__ = ["AllAtOnce", "Engine", "Request", "TaskByTask"]
 
 @dataclass(frozen=True)
 class Request:
-    """What an engine is asked for: the meta-loss of one batch, and its gradient.
+    """What an engine is asked for: the meta-loss of one batch and its gradient.
 
     Attributes:
         inner: how a task is adapted.
         parameters: theta, by name.
         tasks: the meta-batch.
-        weights: ``(steps,)``, of the query loss after each step.
+        weights: of the query loss after each step, ``(steps,)``.
         meta_parameters: what to differentiate with respect to.
-        first_task: number of the first task, for the dropout masks.
+        first_task: the number of the first task, for the dropout masks.
     """
 
     inner: InnerLoop
@@ -83,7 +83,7 @@ class Engine(ABC):
         """The mean over tasks of the weighted query losses ``()``, and its gradient for each meta-parameter."""
 
     def network(self, model: nn.Module) -> nn.Module:
-        """What is called in place of the model: the same layers, in a form that can take what this engine gives it."""
+        """The model in the form that this engine calls: the same layers, perhaps for several tasks at once."""
         return model
 
     def task_losses(self, loss: Loss) -> Callable[[Tree, Tree], Tensor]:
@@ -117,11 +117,11 @@ class TaskByTask(Engine):
 
 
 class AllAtOnce(TaskByTask):
-    """The same with all tasks in one call, for models that are safe under ``torch.func.vmap``."""
+    """The same, with all tasks in one call, for models that are safe under ``torch.func.vmap``."""
 
     name = "all_at_once"
     groups = staticmethod(together)
 
     def task_losses(self, loss: Loss) -> Callable[[Tree, Tree], Tensor]:
-        """As ``Engine`` has it; the loss is known to run under ``vmap``."""
+        """See ``Engine``; this loss is known to run under ``vmap``."""
         return vmap(loss)

@@ -6,7 +6,7 @@
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=[0.1, 1e-3], total_steps=options.outer_steps)
     fit(learner, tasks, options=options, optimiser=optimiser, schedule=schedule)
 
-What is here looks at them before any work, and says what of them a checkpoint must hold.
+This module checks them before any work, and says what a checkpoint must hold of them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def expect_optimiser(optimiser: Optimizer, learner: Learner) -> Optimizer:
     """An optimiser that moves every meta-parameter of a learner and nothing else, by calls of ``step()``.
 
     Raises:
-        TypeError: if it is no optimiser, or takes its steps in another way.
+        TypeError: if it is not an optimiser, or takes its steps in another way.
         ValueError: naming a meta-parameter that it leaves out. (To keep one as it is, freeze it: ``requires_grad_(False)``.)
     """
     if not isinstance(optimiser, Optimizer):
@@ -82,7 +82,7 @@ def expect_schedule(schedule: LRScheduler, optimiser: Optimizer | None, steps: i
     """A schedule of this optimiser that lasts for this many outer steps.
 
     Raises:
-        TypeError: if it is no schedule.
+        TypeError: if it is not a schedule.
         ValueError: if it belongs to another optimiser, ends early, or waits for a validation where there is none.
     """
     if not isinstance(schedule, LRScheduler):
@@ -117,7 +117,7 @@ _PAIRS = "of pairs"  # JSON takes only strings as keys
 
 
 def as_plain(value: Any, name: str = "its state") -> Any:
-    """The same as JSON can hold it.
+    """The same in a form that JSON can hold.
 
     Raises:
         TypeError: for a value that JSON cannot hold, a tensor for instance.

@@ -41,7 +41,7 @@ def stream_seed(seed: int, number: int) -> int:
 
 @contextlib.contextmanager
 def fixed_randomness(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Draw from this seed inside, leave the global generators as they were; ``None`` changes nothing."""
+    """Inside, draw from this seed; afterwards the global generators are as before. ``None`` changes nothing."""
     if seed is None:
         yield
         return

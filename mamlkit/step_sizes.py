@@ -1,7 +1,7 @@
 """How far an inner step goes: one rate for everything, or rates that are learned like weights.
 
-A ``StepSizes`` says for each inner step which parameters are adapted and how far: ``step_sizes(k)`` is a mapping from
-parameter name to the rate of step ``k``. Parameters it does not name keep their meta-learned value (that is all ANIL is).
+A ``StepSizes`` says which parameters each inner step adapts, and how far: ``step_sizes(k)`` maps parameter names to the rates of
+step ``k``. Parameters that it does not name keep their meta-learned values (which is all there is to ANIL).
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from mamlkit.functional import key_of
 __all__ = ["Adapted", "FixedStepSize", "LearnedStepSizes", "Rates", "StepSizes", "which"]
 
 Rates = Mapping[str, Tensor | float]  # parameter name -> step size: a scalar, or one number for each of its entries
-Adapted = (
-    Iterable[str] | Callable[[str], bool]
-)  # names of parameters, or a function that says of a name whether it is one
+Adapted = Iterable[str] | Callable[[str], bool]  # names of parameters, or a function that picks them by name
 
 
 def which(names: Iterable[str], adapted: Adapted | None) -> list[str]:
     """The parameters that the inner loop moves: those of ``names`` that are in ``adapted``; all where it is ``None``.
 
     Raises:
-        TypeError, ValueError: if ``adapted`` is neither names nor a function, names something else, or leaves nothing.
+        TypeError, ValueError: if ``adapted`` is neither names nor a function, names something unknown, or picks nothing.
     """
     names = list(names)
     if adapted is None:
@@ -78,7 +76,7 @@ class FixedStepSize(StepSizes):
 
 
 class LearnedStepSizes(StepSizes):
-    """Rates that are meta-learned along with the initialisation; they may become negative, nothing clamps them.
+    """Rates that are meta-learned along with the initialisation. They may become negative: nothing clamps them.
 
     ``per`` says how finely:
 

@@ -1,7 +1,7 @@
 """Two ways to take the tasks of a batch: one after the other, or all together.
 
-Both describe the same computation, as groups of tasks that can be asked for what MAML needs of a task: ``adapt()``, the inner
-loop, and ``query_loss(parameters, step)``, how good its result is. Engines put these together and differentiate.
+Both describe the same computation, as groups of tasks with what MAML needs of a task: ``adapt()``, the inner loop, and
+``query_loss(parameters, step)``, how good its result is. Engines put these together and differentiate.
 
 * ``one_by_one`` works for every module and holds one task at a time;
 * ``together`` runs the model under ``torch.func.vmap``: many times faster for small networks. Not for modules with batch norm,
@@ -26,7 +26,7 @@ from mamlkit.trees import Tree, each, joined, mapped
 
 __all__ = ["Grouping", "Queries", "TaskGroup", "each_task", "one_by_one", "safe_under_vmap", "together"]
 
-# Modules that act on each point alone and draw nothing: safe under vmap, second derivatives included.
+# Modules that act on each point separately and draw nothing: safe under vmap, second derivatives included.
 _POINTWISE = (
     nn.Sequential, nn.ModuleList, nn.Linear, nn.Flatten, nn.Identity, nn.LayerNorm,
     nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Tanh, nn.Sigmoid,
@@ -59,8 +59,8 @@ class TaskGroup:
     Attributes:
         inner: how each of them is adapted.
         start: theta for each task, by name, with a leading axis for the tasks where ``has_axis`` says so.
-        support_loss: (parameters, inner step from 0) -> the sum of the tasks' support losses ``()``. Tasks do not touch each
-            other, so that its gradient is, row by row, the gradient of each.
+        support_loss: (parameters, inner step from 0) -> the sum of the tasks' support losses ``()``. Tasks do not affect each
+            other, so row by row its gradient is the gradient of each.
         pieces: the query sets, in pieces that can be computed one at a time.
         has_axis: whether parameters have an axis for the tasks; those of a group of one task need none.
     """
@@ -91,7 +91,7 @@ class TaskGroup:
             yield piece.loss(self.part(piece, parameters), step)
 
     def query_outputs(self, parameters: Parameters, step: int) -> Tree:
-        """What the query points are answered with ``(tasks, query, *output)``; arguments as ``query_loss``."""
+        """The outputs for the query points ``(tasks, query, *output)``; arguments as in ``query_loss``."""
         return joined(torch.cat, [piece.outputs(self.part(piece, parameters), step) for piece in self.pieces])
 
     def part(self, piece: Queries, parameters: Parameters) -> Parameters:
@@ -99,7 +99,7 @@ class TaskGroup:
         return {name: value[piece.tasks] for name, value in parameters.items()} if self.has_axis else parameters
 
     def collect(self, parameters: Parameters, step: int) -> None:
-        """Where each inner step has batch statistics of its own, let this one see its query points, although nothing is asked."""
+        """Where each inner step has statistics of its own, show this one its query points, although their loss does not count."""
         if self.inner.collects_every_step:
             with torch.no_grad():
                 self.query_outputs(parameters, step)
@@ -119,7 +119,7 @@ def one_by_one(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first
         inner: how a task is adapted.
         parameters: where every task starts, by name.
         tasks: the batch.
-        first_task: number of its first task, for the dropout masks.
+        first_task: the number of its first task, for the dropout masks.
     """
     for number, task in enumerate(zip(*map(each, tasks), strict=True), start=first_task):
         yield _one(inner, parameters, task, number)
@@ -144,7 +144,7 @@ def _the_task(value: Tensor) -> Tensor:
 
 
 def together(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_task: int = 0) -> Iterator[TaskGroup]:
-    """One group of all tasks; arguments as ``one_by_one``."""
+    """One group of all tasks; arguments as in ``one_by_one``."""
     losses = vmap(inner.loss)
 
     def support_loss(current: Parameters, step: int) -> Tensor:
@@ -161,7 +161,7 @@ def together(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_t
 
 
 def safe_under_vmap(model: nn.Module) -> bool:
-    """Whether a model is known to be right under ``together``: only layers that act on each point alone."""
+    """Whether a model is known to be right under ``together``: all its layers act on each point separately."""
     return all(type(module) in _POINTWISE and not is_strange(module) for module in model.modules())
 
 
@@ -174,10 +174,10 @@ def each_task(loss: Loss) -> Callable[[Tree, Tree], Tensor]:
     def cross_entropy(outputs: Tree, labels: Tree) -> Tensor:
         if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
             return one_after_the_other(outputs, labels)
-        if labels.dtype != torch.int64 or outputs.ndim != 3:  # probabilities, maps, or a mistake that the loss names
+        if labels.dtype != torch.int64 or outputs.ndim != 3:  # probabilities, maps, or a mistake that the loss will name
             return one_after_the_other(outputs, labels)
         with torch.no_grad():
-            loss(outputs[0], labels[0])  # looks at shapes and types
+            loss(outputs[0], labels[0])  # checks shapes and types
         counts = labels != -100  # as in torch: points with this label are left out
         chosen = outputs.log_softmax(-1).gather(-1, labels.where(counts, 0)[..., None])[..., 0]  # (tasks, points)
         number = counts.sum(1)  # (tasks,)

@@ -1,6 +1,6 @@
 """A batch of tasks, and the seeded stream of batches that meta-training reads.
 
-In meta-learning a *task* is what a data point is elsewhere: a small learning problem with a support set to adapt on and a
+In meta-learning, a *task* is what a data point is elsewhere: a small learning problem with a support set to adapt on and a
 query set to be judged on (Vinyals et al., 2016, arXiv:1606.04080).
 """
 
@@ -70,13 +70,13 @@ class TaskBatch(NamedTuple):
 class TaskList(tuple[TaskBatch, ...]):
     """Tasks of unequal sizes: batches one after the other, in each of which the tasks have one shape.
 
-    A list of ``TaskBatch`` does in its place. Tasks of one shape are computed faster in one batch than in several.
+    A plain list of ``TaskBatch`` works just as well. Tasks of one shape are computed faster in one batch than in several.
 
     Args:
         batches: at least one.
 
     Raises:
-        TypeError, ValueError: for something else than batches, or none.
+        TypeError, ValueError: if there is anything but batches, or no batch.
     """
 
     def __new__(cls, batches: Iterable[TaskBatch]) -> TaskList:  # noqa: D102
@@ -93,7 +93,7 @@ class TaskList(tuple[TaskBatch, ...]):
     ) -> TaskList:
         """Tasks from lists with one tensor per task, without an axis for tasks: ``(points, ...)``, as ``TaskBatch`` has it.
 
-        Neighbours of one shape come into one batch.
+        Neighbours of the same shape go into one batch.
         """
         parts = (support_x, support_y, query_x, query_y)
         if len(set(map(len, parts))) > 1:
@@ -130,7 +130,7 @@ Tasks = TaskBatch | Sequence[TaskBatch]  # of one shape, or of several
 
 
 def listed(tasks: Tasks) -> TaskBatch | TaskList:
-    """Tasks that know their number; a list of batches becomes a ``TaskList``."""
+    """The tasks, as something with ``num_tasks``: a list of batches becomes a ``TaskList``."""
     if isinstance(tasks, (TaskBatch, TaskList)) or not _holds_batches(tasks):
         return tasks  # type: ignore[return-value]  # something else is refused where its tensors are looked at
     return TaskList(tasks)
@@ -154,16 +154,16 @@ class TaskDistribution(Protocol):
 
 
 class TaskStream:
-    """An endless stream of meta-batches: batch number ``i`` depends on the seed and on ``i`` only.
+    """An endless stream of meta-batches: batch number ``i`` depends only on the seed and on ``i``.
 
-    So a run that stops after batch ``i`` resumes with ``start=i``. With several processes each takes its share of the
-    *same* batch: the tasks of a run do not depend on how many processes run it.
+    So a run that stopped after ``i`` batches resumes with ``start=i``. With several processes, each takes its share of the *same*
+    batch: the tasks of a run do not depend on how many processes run it.
 
     Args:
         distribution: where tasks come from.
         meta_batch: tasks per batch, over all processes.
-        seed: of the stream.
-        start: number of the first batch.
+        seed: the seed of the stream.
+        start: the number of the first batch.
         rank: which process this is.
         world_size: how many processes share each batch; must divide ``meta_batch``.
 
@@ -211,7 +211,7 @@ class TaskStream:
 
 
 def expect_distribution(distribution: TaskDistribution) -> TaskDistribution:
-    """Something with ``sample(num_tasks, generator)``, and no class of such things."""
+    """An object with ``sample(num_tasks, generator)``, not a class of such objects."""
     sample = getattr(distribution, "sample", None)
     if isinstance(distribution, (type, Tensor)) or not callable(sample):
         raise TypeError(
@@ -221,7 +221,7 @@ def expect_distribution(distribution: TaskDistribution) -> TaskDistribution:
 
 
 def prefetched(stream: TaskStream, *, pin_memory: bool = False) -> DataLoader[TaskBatch]:
-    """The batches of a stream, drawn by a process of its own while the last one is being trained on.
+    """The batches of a stream, drawn by another process while the last one is being trained on.
 
     Args:
         stream: where batches come from, in its order.

@@ -2,11 +2,11 @@
 
     fit(learner, glyphs("train", queries=1), options=TrainingOptions(epochs=5), validation=glyphs("validation"), folder="runs/a")
 
-Under ``torchrun`` every process takes its share of each meta-batch and the meta-gradients are averaged: the parameters are the
-same as in one process, up to rounding. So are running statistics of batch norm, where a learner collects them: the processes'
-shares are put together as if the tasks had come one after the other.
+Under ``torchrun`` every process takes its share of each meta-batch, and the meta-gradients are averaged: the parameters are the
+same as in one process, up to rounding. So are the running statistics of batch norm, if a learner collects them: the processes'
+shares are combined as if the tasks had come one after the other.
 
-A resumed run is, bit for bit, the one that was not interrupted, with the same number of threads and versions of the software.
+With the same number of threads and the same versions of the software, a resumed run is, bit for bit, the uninterrupted one.
 """
 
 from __future__ import annotations
@@ -69,17 +69,17 @@ class TrainingOptions:
         epochs: of ``steps_per_epoch`` outer steps each; annealed parts count in epochs.
         steps_per_epoch: outer steps between validations.
         meta_batch: tasks in each outer step, over all processes.
-        outer_lr: beta, Adam's learning rate. An optimiser of one's own has its own.
+        outer_lr: beta, Adam's learning rate. An optimiser of your own has its own.
         cosine: anneal it to ``final_outer_lr`` along half a cosine (Loshchilov and Hutter, 2017, arXiv:1608.03983, equation 5),
-            where no schedule is given. Each parameter group starts from its own rate.
-        final_outer_lr: what the cosine ends at.
-        clip_norm: scale the meta-gradient down to this norm where it is longer; ``None``: never.
+            unless a schedule is given. Each parameter group starts from its own rate.
+        final_outer_lr: where the cosine ends.
+        clip_norm: scale longer meta-gradients down to this norm; ``None``: never.
         validation_tasks: tasks in each validation.
-        patience: stop after so many epochs without a better validation; ``None``: never.
-        keep_best: checkpoints kept, by validation accuracy (by loss where targets are not classes).
+        patience: stop after this many epochs without a better validation; ``None``: never.
+        keep_best: how many checkpoints to keep, by validation accuracy (by loss if targets are not classes).
         checkpoint_every: outer steps between checkpoints, besides the one after each epoch.
         log_every: outer steps per row of the learning curve.
-        seed: of the task stream.
+        seed: the seed of the task stream.
     """
 
     epochs: int = 20
@@ -121,15 +121,15 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass
 class History:
-    """Where a run stands; all of it but the learning curve, which is in ``curves.csv``, is in each checkpoint.
+    """The state of a run. Each checkpoint holds all of it but the learning curve, which is in ``curves.csv``.
 
     Attributes:
         step: outer steps taken.
         rows: the learning curve, oldest first.
         best: kept checkpoints as (score, name), best first.
-        loss_sum: of the meta-losses since the last row.
-        loss_count: how many those are.
-        seconds: of training so far.
+        loss_sum: the sum of the meta-losses since the last row.
+        loss_count: how many of them there are.
+        seconds: how long training has taken so far.
         stopped_early: whether patience ran out.
     """
 
@@ -169,8 +169,8 @@ def fit(
         folder: where ``curves.csv`` and ``checkpoints/`` go; nothing is written when not given.
         resume: go on from the last whole checkpoint in ``folder``, bit for bit as if never interrupted. Everything must be as it
             was: options, learner, optimiser and schedule as they were made for the first call, and the tasks, as far as they
-            have a ``fingerprint()``. More epochs are allowed: the cosine is stretched over them, a schedule of one's own goes on
-            as torch has it.
+            have a ``fingerprint()``. More epochs are allowed: the cosine is stretched over them, and a schedule of your own goes
+            on as torch has it.
         progress: show a bar, on the error stream.
         metric: of the outputs and targets of a task, one number, larger is better: ranks the checkpoints in place of accuracy
             or loss.
@@ -180,8 +180,8 @@ def fit(
 
     Raises:
         TrainingDiverged: naming the outer step, the seed and the last good checkpoint, which is kept.
-        ValueError: if ``folder`` already holds a run and ``resume`` is off, or holds none or another one and it is on; if the
-            optimiser or the schedule do not fit.
+        ValueError: if ``folder`` already holds a run and ``resume`` is off, or holds none or a different one and it is on; if the
+            optimiser or the schedule does not fit.
         TypeError: if ``optimiser`` or ``schedule`` is not one of torch's, or holds something that a checkpoint cannot.
     """
     expect_learner(learner)
@@ -282,7 +282,7 @@ def best_of(record: Mapping[str, Any]) -> list[tuple[float, str]]:
 
 @contextlib.contextmanager
 def of_a_run(path: Path) -> Iterator[None]:
-    """A record may be whole and yet not what ``fit`` wrote."""
+    """Inside, a record is read that may be whole and yet not what ``fit`` wrote; errors then say so."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
@@ -294,7 +294,7 @@ def of_a_run(path: Path) -> Iterator[None]:
 
 
 def _of_learner(learner: Learner, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint that are the learner's, once they are known to fit it."""
+    """The tensors of a checkpoint that belong to the learner, checked against it."""
     own = {key.removeprefix("learner."): value for key, value in tensors.items() if key.startswith("learner.")}
     expected = {key: tuple(value.shape) for key, value in learner.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in own.items()}
@@ -322,7 +322,7 @@ class _Run:
         self.learner, self.options, self.folder, self.writes, self.metric = learner, options, folder, writes, metric
         self.parameters = list(learner.meta_parameters().values())
         self.device = self.parameters[0].device
-        # What a resumed run must have again, besides the options.
+        # What must be the same in a resumed run, besides the options.
         self.facts = {
             "learner": learner.describe(),
             "optimiser_settings": settings_of(optimiser),
@@ -396,7 +396,7 @@ class _Run:
             self._take(newest, tensors, record)
 
     def _take(self, newest: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-        """Put a checkpoint into the moving parts, once it is known to be one of this run."""
+        """Put a checkpoint into the moving parts, after checking that it is one of this run."""
         more = self._expect_same_options(record["options"])
         if more and record["history"]["stopped_early"]:
             raise ValueError(f"expected a run that can go on, got one that patience has stopped at {newest.name}")
@@ -430,7 +430,7 @@ class _Run:
             )
 
     def _expect_same_options(self, recorded: Mapping[str, Any]) -> bool:
-        """The options of the run; whether there are more epochs now."""
+        """Refuse options that are not the run's own; say whether there are more epochs now."""
         for name, value in dataclasses.asdict(self.options).items():
             if value != recorded.get(name) and not (name == "epochs" and value > recorded[name]):
                 raise ValueError(f"expected the run's own {name}={recorded.get(name)}, got {value}")
@@ -487,7 +487,7 @@ class _Run:
                 remove_checkpoint(path)
 
     def _write_row(self) -> None:
-        """Add the last row to the file: so it takes no longer when the run is long."""
+        """Append the last row to the file, so that this takes no longer in a long run."""
         if self.folder is not None and self.writes:
             if len(self.history.rows) == 1:
                 return self._write_curves()
@@ -547,7 +547,7 @@ def _checkpoint_folder(folder: str | Path | None, resume: bool) -> Path | None:
 
 
 def _expect_used(options: TrainingOptions, validation: TaskDistribution | None, metric: Loss | None) -> None:
-    """What looks at validations needs some."""
+    """Refuse options that look at validations where there are none."""
     if metric is not None:
         expect_function("metric", metric, "outputs and targets")
     for name, value in (("metric", metric), ("patience", options.patience)):
@@ -556,7 +556,7 @@ def _expect_used(options: TrainingOptions, validation: TaskDistribution | None, 
 
 
 def _expect_own_rate(options: TrainingOptions, optimiser: Optimizer) -> None:
-    """An ``outer_lr`` that an optimiser of one's own does not have would do nothing."""
+    """Refuse an ``outer_lr`` that would do nothing, as the optimiser given does not have it."""
     rates = [group.get("initial_lr", group["lr"]) for group in optimiser.param_groups]
     if options.outer_lr not in (TrainingOptions.outer_lr, *rates):
         raise ValueError(f"expected outer_lr only without an optimiser, which has its own rate, got {options.outer_lr}")
@@ -575,7 +575,7 @@ def _expect_same(part: str, recorded: Any, given: Any) -> None:
 
 
 def _difference(name: str, recorded: Any, given: Any) -> tuple[str, Any, Any] | None:
-    """The first place where two records differ, and what each has there. Another version may know other names."""
+    """The first place where two records differ, and what each has there. Other versions may know other names."""
     if isinstance(recorded, dict) and isinstance(given, dict):
         pairs = [(key, value, given[key]) for key, value in recorded.items() if key in given]
     elif isinstance(recorded, list) and isinstance(given, list) and len(recorded) == len(given):
@@ -595,7 +595,7 @@ def _as_csv(rows: Sequence[Mapping[str, Any]], *, header: bool = True) -> str:
 
 
 def _rows_of(path: Path) -> list[dict[str, Any]]:
-    """The rows of a learning curve, bit for bit; without a last one that a kill has cut off, and none where there is no file."""
+    """The rows of a learning curve, bit for bit, without a last one that a kill cut off; none if there is no file."""
     if not path.is_file():  # a pipe would be waited for
         return []
     try:

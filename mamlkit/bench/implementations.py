@@ -72,11 +72,11 @@ class Plain:
         self.fixed = workload.inner_lr
 
     def start(self) -> dict[str, Tensor]:
-        """theta by name."""
+        """theta, by name."""
         return {**self.parameters}
 
     def rate(self, step: int, number: int) -> Tensor | float:
-        """Of a tensor in a step."""
+        """The rate of a tensor in a step."""
         return self.rates[step, number] if self.mode == "maml++" else self.fixed
 
     def call(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class Plain:
         return loss, found | ({"rates": self.rates.grad} if self.rates.grad is not None else {})
 
     def clear(self) -> None:
-        """Forget gradients."""
+        """Drop the gradients."""
         for value in (*self.parameters.values(), self.rates):
             value.grad = None
 

@@ -67,7 +67,7 @@ def cases_of(name: str, seed: int) -> tuple[Workload, TaskBatch]:
 
 
 def errors_of_a_pass(workload: Workload, tasks: TaskBatch) -> dict[str, dict[str, float]]:
-    """Of the support outputs, of the gradient of the support loss, and of its Hessian times a random vector.
+    """The errors of the support outputs, of the gradient of the support loss, and of its Hessian times a random vector.
 
     Returns:
         For ``"plain"``, task by task, and for ``"together"``, all tasks in one call: the three errors, by the names in ``PASS``.

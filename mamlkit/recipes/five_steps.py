@@ -79,12 +79,12 @@ class Run:
                 self.course[name].append(round(value, 4))
 
     def state(self) -> dict[str, Any]:
-        """What ``resume`` goes on from."""
+        """The state that ``resume`` goes on from."""
         parts = {"learner": self.learner.state_dict(), "optimiser": self.optimiser.state_dict()}
         return {"which": self.which, **parts, "position": self.stream.position, "course": self.course}
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from a state."""
         self.learner.load_state_dict(state["learner"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.stream.position, self.course = state["position"], state["course"]

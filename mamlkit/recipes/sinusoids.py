@@ -2,7 +2,7 @@
 
     python -m mamlkit.recipes.sinusoids --out mamlkit/weights
 
-MAML: 10 support and 10 query points, one inner step of 0.01, Adam at 1e-3, 25 tasks a meta-batch, 70,000 outer steps.
+MAML: 10 support and 10 query points, one inner step of 0.01, Adam at 1e-3, 25 tasks per meta-batch, 70,000 outer steps.
 Pretrained: the same network, optimiser and data, trained on the points of all tasks together, no adaptation.
 """
 
