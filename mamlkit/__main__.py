@@ -53,7 +53,7 @@ class Train:
     device: str = "cpu"
     """Where to compute: cpu, cuda, ..."""
     resume: bool = False
-    """Go on with the run in the folder; its options are kept, and others are refused, but for more epochs."""
+    """Go on with the run in the folder. Its options are kept; others are refused, except for more epochs."""
 
     def run(self) -> None:
         """Train from the start or from the last checkpoint."""
@@ -101,11 +101,11 @@ class Train:
 
     @property
     def configuration(self) -> Configuration:
-        """The options as those of a run."""
+        """The options as the configuration of a run."""
         return Configuration(self.tasks, self.network, self.learner, self.training, self.device, self.optimiser)
 
     def of_the_run(self) -> Train:
-        """The same with the run's own options, as far as they can be read: what was not typed then is what it was."""
+        """The same with the run's own options: what is not typed now is what it was then."""
         run = read_configuration(self.out.expanduser())
         parts = {item.name: getattr(run, item.name) for item in dataclasses.fields(run)}
         return dataclasses.replace(self, **parts)
@@ -133,13 +133,13 @@ class Evaluate:
     tasks: int = 600
     """How many test tasks."""
     steps: int | None = None
-    """Inner steps; those of training when not given."""
+    """Inner steps; as many as in training when not given."""
     split: Literal["train", "validation", "test"] = "test"
     """Which classes."""
     ensemble: int = 1
     """Average the outputs of this many of the best checkpoints."""
     root: Path | None = None
-    """Folder of the data, where it is not the one of training."""
+    """Folder of the data, if it is not where it was in training."""
     device: str = "cpu"
     """Where to compute."""
     json: Path | None = None
@@ -254,7 +254,7 @@ def _expect_new(folder: Path) -> None:
 
 
 def _expect_same_options(chosen: Configuration, recorded: Configuration) -> bool:
-    """Refuse options that are not the run's own; whether there are more epochs."""
+    """Refuse options that are not the run's own; say whether there are more epochs."""
     now, more = _flat(chosen.to_json()), chosen.training.epochs > recorded.training.epochs
     for name, value in _flat(recorded.to_json()).items():
         if now[name] != value and not (name == "epochs" and more):
@@ -264,7 +264,7 @@ def _expect_same_options(chosen: Configuration, recorded: Configuration) -> bool
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by name, those of all parts together."""
+    """The options of all parts together, by name."""
     parts = (part if isinstance(part, dict) else {name: part} for name, part in values.items())
     return {name: value for part in parts for name, value in part.items()}
 
@@ -301,7 +301,7 @@ def read_command_line() -> Train | Evaluate | Info:
 
 
 def main() -> None:
-    """Read the command line, run, and put every foreseeable error in one line."""
+    """Read the command line, run it, and put every foreseeable error in one line."""
     command: Train | Evaluate | Info | None = None
     try:
         command = read_command_line()

@@ -1,4 +1,4 @@
-"""A run as data: which tasks, which network, which learner, how trained. What the command line fills in and a run records.
+"""A run as data: which tasks, which network, which learner, which training. The command line fills it in, a run records it.
 
 Some defaults are not those of the Python functions that an option goes to:
 
@@ -61,13 +61,13 @@ class TaskOptions:
 
     Attributes:
         data: where tasks come from, a name in ``mamlkit.data.sources.SOURCES``.
-        root: folder of the data: the Omniglot archives, or ``root/class/*.png`` for ``folder``.
+        root: folder of the data: the Omniglot archives, or ``root/class/*.png`` and so on for ``folder``.
         protocol: how Omniglot is split: by alphabet, or 1150/50/423 characters as in the papers.
         ways: classes per task.
         shots: support points per class (sinusoids: support points).
         queries: query points per class in training (sinusoids: query points).
         test_queries: query points per class in validation and evaluation.
-        rotations: in training, quarter turns of an image class are classes of their own.
+        rotations: in training, count each quarter turn of an image class as a class of its own.
         image_size: pixels that images of ``folder`` are resized to.
         colour: keep the colours of images of ``folder``.
     """
@@ -86,13 +86,13 @@ class TaskOptions:
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """The four-layer convolutional network; sinusoids have the 1-40-40-1 network of the paper instead.
+    """The four-layer convolutional network. (Sinusoids have the 1-40-40-1 network of the paper instead.)
 
     Attributes:
         filters: of each convolution.
         downsample: by a stride of 2 (MAML on Omniglot) or by max-pooling (MAML++).
         activation: after each batch norm.
-        dropout: share dropped after each block in the inner loop of meta-training.
+        dropout: the share dropped after each block in the inner loop of meta-training.
     """
 
     filters: int = 64
@@ -103,7 +103,7 @@ class NetworkOptions:
 
 @dataclass(frozen=True)
 class LearnerOptions:
-    """The meta-learner. Switches from ``multi_step_loss`` to ``first_order_epochs`` are for algorithms that have them: MAML++.
+    """The meta-learner. From ``multi_step_loss`` to ``first_order_epochs``, options are for algorithms that have them: MAML++.
 
     Attributes:
         learner: the algorithm, a name in ``mamlkit.algorithms.ALGORITHMS``.
@@ -134,15 +134,15 @@ class LearnerOptions:
 
 @dataclass(frozen=True)
 class OptimiserOptions:
-    """Who takes the outer steps, as ``fit`` has it: ``--outer-lr`` is the rate.
+    """What takes the outer steps, see ``fit``; ``--outer-lr`` is its rate.
 
     Attributes:
         optimiser: a name in ``torch.optim``.
-        optimiser_settings: what it takes besides the rate, ``NAME=VALUE``: ``momentum=0.9 nesterov=True``.
-        step_size_lr: a rate of their own for learned step sizes.
-        step_size_decay: a weight decay of their own for learned step sizes.
-        schedule: a name in ``torch.optim.lr_scheduler``, in place of ``--cosine``.
-        schedule_settings: what it takes, ``NAME=VALUE``: ``gamma=0.99``.
+        optimiser_settings: its settings besides the rate, ``NAME=VALUE``: ``momentum=0.9 nesterov=True``.
+        step_size_lr: a separate rate for learned step sizes.
+        step_size_decay: a separate weight decay for learned step sizes.
+        schedule: a name in ``torch.optim.lr_scheduler``, instead of ``--cosine``.
+        schedule_settings: its settings, ``NAME=VALUE``: ``gamma=0.99``.
     """
 
     optimiser: str = "Adam"
@@ -166,9 +166,9 @@ class Configuration:
         tasks: which tasks.
         network: which network.
         learner: which meta-learner.
-        training: how it is trained.
+        training: how long and how to train.
         device: ``"cpu"``, ``"cuda"``, ...
-        optimiser: who takes the outer steps.
+        optimiser: what takes the outer steps.
     """
 
     tasks: TaskOptions = field(default_factory=TaskOptions)
@@ -182,7 +182,7 @@ class Configuration:
         """Refuse options that would do nothing.
 
         Raises:
-            ValueError: naming the option, and what it goes with.
+            ValueError: naming the option, and what it belongs to.
         """
         taken = options_of(self.tasks.data) | {"data", "test_queries"}
         idle: list[tuple[bool, object, tuple[str, ...], str]] = [
@@ -251,10 +251,10 @@ class Configuration:
         return make(model, **shared, **{name: value for name, value in switches.items() if name in names})
 
     def build_optimiser(self, learner: Learner) -> tuple[Optimizer | None, LRScheduler | None]:
-        """The optimiser and the schedule of a learner, for ``fit``; ``None`` for the one that ``fit`` takes by itself.
+        """The optimiser and the schedule of a learner, for ``fit``; ``None`` stands for the one that ``fit`` takes by default.
 
         Raises:
-            ValueError, TypeError: for names and settings that torch does not know, and as ``fit`` has it.
+            ValueError, TypeError: for names and settings that torch does not know, and as in ``fit``.
         """
         o, rate = self.optimiser, self.training.outer_lr
         if o == OptimiserOptions():
@@ -310,7 +310,7 @@ class Configuration:
         """Undo ``to_json``.
 
         Raises:
-            ValueError: for a record that misses a part or holds an unknown one.
+            ValueError: for a record that lacks a part or holds an unknown one.
         """
         try:
             root = values["tasks"]["root"]
@@ -355,7 +355,7 @@ def _settings(part: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def _tried(kind: type[Any], optimiser: Optimizer, settings: Mapping[str, Any]) -> None:
-    """Some settings fail in the first steps only: these are taken by a copy."""
+    """Some settings only fail in the first steps, so a copy takes these."""
     trial = copy.deepcopy(optimiser)
     schedule = kind(trial, **settings)
     for _ in range(2):
@@ -386,7 +386,7 @@ def _made(
 
 
 def _expect_types(part: object) -> None:
-    """Words that are among those allowed, and switches that are True or False: a JSON file may hold anything."""
+    """Check words, switches and numbers: a JSON file may hold anything."""
     for name, kind in get_type_hints(type(part)).items():
         value, words = getattr(part, name), get_args(kind) if get_origin(kind) is Literal else ()
         if type(None) in get_args(kind):  # or nothing
@@ -408,7 +408,7 @@ def _expect_types(part: object) -> None:
 
 
 def parameter_count(learner: Learner) -> tuple[int, int]:
-    """How many numbers are in theta, and how many in all meta-parameters together."""
+    """How many numbers theta has, and how many all meta-parameters have together."""
     return (
         sum(value.numel() for value in parameters_of(learner.model).values()),
         sum(value.numel() for value in learner.meta_parameters().values()),

@@ -85,7 +85,7 @@ def plot_adaptation(results: Mapping[str, Evaluation], ax: Axes | None = None, a
 
 
 def plot_learning_curve(losses: Sequence[float], ax: Axes | None = None, window: int = 50, name: str = "maml") -> Axes:
-    """The meta-loss of each outer step, faint, and its running mean over ``window`` steps.
+    """The meta-loss of each outer step in a faint line, and its running mean over ``window`` steps.
 
     Args:
         losses: one number per outer step.
@@ -109,6 +109,6 @@ def plot_learning_curve(losses: Sequence[float], ax: Axes | None = None, window:
 
 
 def line_style(name: str) -> dict[str, Any]:
-    """Colour and dash of a role, in whatever case it is written; empty for an unknown name."""
+    """Colour and dash of a role, in upper or lower case; empty for an unknown name."""
     role = name.lower()
     return {"color": COLOURS[role], "linestyle": STYLES.get(role, "-")} if role in COLOURS else {}

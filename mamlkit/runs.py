@@ -1,4 +1,4 @@
-"""What is around a run, shared by the command line and the recipes: its folder, best checkpoints, processes, memory."""
+"""What the command line and the recipes share about a run: its folder, its best checkpoints, processes, memory."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def image_shape(source: ImageTasks | Sinusoids) -> tuple[int, int, int] | None:
 
 @contextlib.contextmanager
 def processes(device: str) -> Iterator[int]:
-    """Join the other processes that ``torchrun`` started; the rank of this one."""
+    """Join the other processes that ``torchrun`` started; gives the rank of this one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0
         return

@@ -174,7 +174,9 @@ def each_task(loss: Loss) -> Callable[[Tree, Tree], Tensor]:
     def cross_entropy(outputs: Tree, labels: Tree) -> Tensor:
         if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
             return one_after_the_other(outputs, labels)
-        if labels.dtype != torch.int64 or outputs.ndim != 3:  # probabilities, maps, or a mistake that the loss will name
+        if (
+            labels.dtype != torch.int64 or outputs.ndim != 3
+        ):  # probabilities, maps, or a mistake that the loss will name
             return one_after_the_other(outputs, labels)
         with torch.no_grad():
             loss(outputs[0], labels[0])  # checks shapes and types

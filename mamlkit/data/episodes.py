@@ -23,13 +23,13 @@ __all__ = ["FewShot", "ImageClasses", "ImageTasks", "for_split"]
 
 @dataclass(frozen=True, eq=False)
 class ImageClasses:
-    """Images of many classes in one tensor, the images of a class next to each other.
+    """Images of many classes in one tensor, with the images of a class next to each other.
 
     Attributes:
         images: uint8 ``(images, channels, height, width)``.
         counts: how many of them each class has, int64 ``(classes,)``.
         names: what each class is called.
-        groups: what each class belongs to (a script, an alphabet); empty strings where there is no such thing.
+        groups: what each class belongs to (a script, an alphabet); empty strings if there is no such thing.
     """
 
     images: Tensor
@@ -51,7 +51,7 @@ class ImageClasses:
 
         Raises:
             TypeError: if the images are not uint8 tensors.
-            ValueError: if shapes do not fit, or nothing is in them.
+            ValueError: if shapes do not fit, or there is nothing in them.
         """
         if not isinstance(images, (Tensor, list, tuple)):
             raise TypeError(f"expected images as a tensor or a list of tensors, one per class, got {describe(images)}")
@@ -117,7 +117,7 @@ class ImageClasses:
             raise ValueError(f"expected the number of a class from 0 to {len(self) - 1}, got {number}")
 
     def stacked(self) -> UInt8[Tensor, "classes drawings channels height width"]:
-        """One tensor ``(classes, drawings, channels, height, width)``, where all classes have as many images."""
+        """One tensor ``(classes, drawings, channels, height, width)``, if all classes have the same number of images."""
         counts = self.counts.unique()
         if len(counts) != 1:
             raise ValueError(f"expected as many images in every class, got {int(counts.min())} to {int(counts.max())}")
@@ -136,7 +136,7 @@ class ImageTasks:
         shots: support images per class.
         queries: query images per class.
         rotations: turn every class by 90, 180 and 270 degrees and count each turn as a class of its own: four times the
-            classes (Santoro et al., 2016, arXiv:1605.06065). For training only: a test on turned classes is another test.
+            classes (Santoro et al., 2016, arXiv:1605.06065). Only for training: a test on turned classes is another test.
 
     Raises:
         TypeError: if the images are not uint8.
@@ -193,7 +193,7 @@ class ImageTasks:
         )
 
     def class_name(self, number: int) -> str:
-        """What class ``number`` of ``sample_with_classes`` is called, with its turn where it has one."""
+        """The name of class ``number`` of ``sample_with_classes``, with its turn if it has one."""
         if expect_at_least("number", number, 0) >= self.num_classes:
             raise ValueError(f"expected the number of a class from 0 to {self.num_classes - 1}, got {number}")
         turns, number = divmod(number, len(self.classes))
@@ -242,7 +242,7 @@ class ImageTasks:
 
 
 class FewShot(TypedDict):
-    """What a task is, as ``ImageTasks`` describes it: what every source of images takes besides its own arguments."""
+    """What every source of images takes besides its own arguments; ``ImageTasks`` describes it."""
 
     ways: int
     shots: int
@@ -251,5 +251,5 @@ class FewShot(TypedDict):
 
 
 def for_split(split: str, few_shot: FewShot) -> FewShot:
-    """The same for one split: classes are turned where that is asked for, and in training alone."""
+    """The same for one split: classes are turned only if that is asked for, and only in training."""
     return {**few_shot, "rotations": expect_switch("rotations", few_shot["rotations"]) and split == "train"}

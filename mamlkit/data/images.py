@@ -1,7 +1,7 @@
 """The reader's own images as few-shot tasks: from a folder with one folder per class, or from arrays with labels.
 
-Classes are split, not images: a class of the test split is one that training has not seen. Inputs are in [0, 1] as the file
-or the array has them, light is 1 (``invert=True`` makes dark ink on light paper 1, as ``glyphs`` and ``omniglot`` have it).
+Classes are split, not images: training has seen no class of the test split. Inputs are in [0, 1] as in the file or the array, so
+light is 1. (``invert=True`` makes dark ink on light paper 1, as in ``glyphs`` and ``omniglot``.)
 """
 
 from __future__ import annotations
@@ -60,23 +60,22 @@ def image_folder(
     A warning names folders without such an image, and images of other kinds.
 
     Args:
-        root: the folder that holds one folder per class. Files and folders whose names begin with a dot are passed over.
+        root: the folder that holds one folder per class. Files and folders whose names begin with a dot are skipped.
         split: ``"train"``, ``"validation"``, ``"test"``, or ``"all"`` for every class.
         size: images of any size are resized to ``size`` x ``size``; one that is not square is squeezed.
-        colour: three channels, red, green and blue; one gray channel otherwise. What is transparent becomes white.
+        colour: three channels (red, green and blue) instead of a grey one. What is transparent becomes white.
         invert: make dark 1 and light 0.
-        fractions: of the classes that go to training, validation and test.
+        fractions: which shares of the classes go to training, validation and test.
         ways: classes per task.
         shots: support images per class.
         queries: query images per class.
         rotations: in training, count each quarter turn of a class as a class of its own. Other splits never turn.
-        seed: of the split.
+        seed: the seed of the split.
 
     Raises:
         FileNotFoundError: if there is no such folder, or it holds no class with an image.
         ValueError: if a file cannot be read as an image (the message names it) or has more than 2^27 bytes or about 9 * 10^7
-            pixels, the fractions do not fit, or as
-            ``ImageTasks`` has it.
+            pixels, if the fractions do not fit, or as in ``ImageTasks``.
     """
     expect_one_of("split", split, _SPLITS)
     expect_at_least("size", size, 1)
@@ -130,16 +129,16 @@ def image_arrays(
         labels: the class of each image, numbers or strings, ``(images,)``.
         split: as in ``image_folder``, like the arguments that follow.
         invert: make dark 1 and light 0.
-        fractions: of the classes that go to training, validation and test.
+        fractions: which shares of the classes go to training, validation and test.
         ways: classes per task.
         shots: support images per class.
         queries: query images per class.
         rotations: in training, count each quarter turn of a class as a class of its own. Other splits never turn.
-        seed: of the split.
+        seed: the seed of the split.
 
     Raises:
         TypeError: if the images are neither uint8 nor floats.
-        ValueError: if shapes or values do not fit, or as ``image_folder`` has it.
+        ValueError: if shapes or values do not fit, or as in ``image_folder``.
     """
     expect_one_of("split", split, _SPLITS)
     pixels = _pixels(images)  # (images, channels, height, width)
@@ -200,13 +199,13 @@ def _tasks(images: list[Tensor], names: list[str], split: str, invert: bool, few
 
 
 def _others(places: list[Path]) -> list[str]:
-    """Images of kinds that are not read."""
+    """Images of formats that are not read."""
     found = (path for place in places for path in sorted(place.iterdir()) if _is_left_out(path))
     return [f"{path.parent.name}/{path.name}" for path in found if not path.name.startswith(".")]
 
 
 def _is_left_out(path: Path) -> bool:
-    """An image of a kind that is not read, or the name of one that is no file: a folder, a broken link."""
+    """An image of a format that is not read, or something with an image's name that is not a file: a folder, a broken link."""
     ending = path.suffix.lower()
     return ending in _OTHER_IMAGES or (ending in _ENDINGS and not path.is_file())
 
@@ -222,7 +221,7 @@ def _read(path: Path, size: int, colour: bool) -> Tensor:
         if (bytes_there := path.stat().st_size) > _LARGEST:  # Pillow would hold a part of a file several times
             raise ValueError(f"it has {bytes_there} bytes, more than {_LARGEST}")
         with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as file:
-            # Of a damaged tag, for instance: what counts is whether the pixels can be read, and that they are not too many.
+            # Of a damaged tag, for instance: what counts is that the pixels can be read and are not too many.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = _upright(file)
@@ -239,10 +238,10 @@ def _read(path: Path, size: int, colour: bool) -> Tensor:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """As the camera was held: EXIF tag 0x112. (``ImageOps.exif_transpose`` writes all tags again and fails on bad ones.)"""
+    """Turned as the camera was held: EXIF tag 0x112. (``ImageOps.exif_transpose`` rewrites all tags and fails on bad ones.)"""
     try:
         turn = _TURNS.get(image.getexif().get(0x112, 1))
-    except Exception:  # no EXIF that can be read is none
+    except Exception:  # EXIF that cannot be read counts as none
         turn = None
     image.load()
     return image if turn is None else image.transpose(turn)

@@ -21,8 +21,8 @@ def sinusoid(
 
     Args:
         x: ``(*batch, points, 1)``, in radians.
-        amplitude: ``(*batch)``, one per task.
-        phase: ``(*batch)``, in radians, one per task.
+        amplitude: one per task, ``(*batch)``.
+        phase: one per task, ``(*batch)``, in radians.
     """
     for name, value in (("x", x), ("amplitude", amplitude), ("phase", phase)):
         expect_kind(name, value, Tensor)

@@ -19,7 +19,7 @@ ENGINES: dict[str, type[Engine]] = {
     "recomputed": Recomputed,
     "compiled": Compiled,
 }
-"""What can be asked for, by name. ``conv4`` has two of them in a version of its own."""
+"""What can be asked for, by name. For ``conv4`` two of them have versions of their own."""
 
 
 def choose_engine(name: str, model: nn.Module, *, beyond_conv4: bool = False, dropout: bool = False) -> Engine:
@@ -35,7 +35,7 @@ def choose_engine(name: str, model: nn.Module, *, beyond_conv4: bool = False, dr
         dropout: whether dropout layers drop.
 
     Raises:
-        ValueError: for an unknown name, or ``all_at_once`` or ``compiled`` for another model with batch norm or with dropout.
+        ValueError: for an unknown name, or for ``all_at_once`` or ``compiled`` with another model that has batch norm or dropout.
     """
     expect_one_of("engine", name, ("auto", *ENGINES))
     conv4 = knows(model) and not beyond_conv4

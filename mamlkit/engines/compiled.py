@@ -1,9 +1,9 @@
 """A whole meta-step as one compiled program, for small networks.
 
-A step of gradient descent on a network of a few thousand weights is over in microseconds; what takes time is to ask for it,
+A step of gradient descent on a network of a few thousand weights is over in microseconds; what takes time is asking for it,
 operation by operation. ``torch.compile`` records the losses of all tasks, their K inner steps and the gradient of it all, and
 makes one program of loops out of them. That takes half a minute or more, once for each shape of meta-batch, and needs a C++
-compiler; without one the engine says so and computes uncompiled.
+compiler; without one, the engine says so and computes uncompiled.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Compiled(AllAtOnce):
     The programs belong to one learner.
 
     Attributes:
-        compile_seconds: what compiling has taken so far.
+        compile_seconds: how long compiling has taken so far.
     """
 
     name = "compiled"
@@ -63,7 +63,7 @@ class Compiled(AllAtOnce):
         return loss, list(gradients)
 
     def _program(self, inner: InnerLoop, rates: Sequence[Rates], arguments: Any, weights: Tensor) -> _Step:
-        """The program for such arguments; made and compiled where it is new."""
+        """The program for such arguments; made and compiled the first time."""
         weighed = tuple(bool(weight) for weight in weights.tolist())
         tensors = (*arguments[0].values(), *leaves(arguments[2]))
         shapes = tuple((value.shape, value.dtype, value.device) for value in tensors)
