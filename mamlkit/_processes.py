@@ -37,7 +37,7 @@ class Processes:
                 tensor.copy_(mean.view_as(tensor))
 
     def follow_the_last(self, tensors: list[Tensor]) -> None:
-        """Take each tensor from the process whose tasks are the last of the meta-batch, as one process alone would."""
+        """Take each tensor from the process whose tasks are the last of the meta-batch, as a single process would."""
         if self.several:
             for tensor in tensors:
                 dist.broadcast(tensor, self.count - 1)

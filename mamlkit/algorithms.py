@@ -157,7 +157,7 @@ def maml_plus_plus(
         inner_lr: alpha, or what the learned rates start from.
         loss: of outputs and targets, averaged over points.
         multi_step_loss: how the query losses of all steps are weighed: annealed towards the last (``"annealed"``), equally
-            (``"uniform"``), by the numbers given, or by an ``OuterLoss`` of your own; ``None``: the last step only.
+            (``"uniform"``), by the numbers given, or by an ``OuterLoss`` of your own; ``None``: only the last step.
         annealing_epochs: until only the last step counts, with ``"annealed"``; ``learner.epoch`` counts them.
         step_sizes: one fixed rate, or learned ones: see ``LearnedStepSizes``.
         per_step_weights: scale and shift of batch norm for each inner step, meta-learned and never ``adapted`` (BNWB).

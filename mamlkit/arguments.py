@@ -185,7 +185,7 @@ def expect_model(model: nn.Module) -> nn.Module:
 
 
 def expect_points(name: str, x: Tree, y: Tree) -> None:
-    """Inputs and targets of one set of points: ``(points, *input)`` and ``(points, *output)``, or trees of such."""
+    """Inputs and targets of one set of points: ``(points, *input)`` and ``(points, *output)``, or trees of such tensors."""
     for part, tree in (("inputs", x), ("targets", y)):
         for place, value in expect_tensors(f"the {name} {part}", tree):
             if value.ndim == 0:

@@ -109,7 +109,7 @@ class LearnerOptions:
         learner: the algorithm, a name in ``mamlkit.algorithms.ALGORITHMS``.
         inner_steps: K.
         inner_lr: alpha, or what learned step sizes start from.
-        multi_step_loss: query losses of all steps, annealed towards the last, equally weighted, or the last only.
+        multi_step_loss: query losses of all steps, annealed towards the last or equally weighted, or only the last.
         annealing_epochs: until only the last step counts.
         step_sizes: one fixed rate, or learned for each tensor, tensor and step, or single parameter.
         per_step_weights: batch-norm scale and shift for each inner step.

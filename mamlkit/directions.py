@@ -24,7 +24,7 @@ from mamlkit.functional import Parameters
 
 __all__ = ["Adam", "ClipNorm", "Direction", "InTurn", "Memory", "Momentum", "WeightDecay", "in_turn"]
 
-Memory = Mapping[str, Any]  # what a direction remembers from step to step: tensors by name, or dicts of such
+Memory = Mapping[str, Any]  # what a direction remembers from step to step: tensors by name, or dicts of such dicts
 
 
 class Direction(nn.Module):
@@ -52,7 +52,7 @@ class Direction(nn.Module):
 class Momentum(Direction):
     """Keep going the way that earlier steps went: m_{k+1} = mu m_k + g_k, and d_k = m_{k+1}.
 
-    As ``torch.optim.SGD`` has it: the rate multiplies the sum. (Sutskever et al., 2013, equations 1 and 2, with one rate for all
+    As in ``torch.optim.SGD``, the rate multiplies the sum. (Sutskever et al., 2013, equations 1 and 2, with one rate for all
     steps; Nesterov's, equations 3 and 4, in the form g_k + mu m_{k+1}.)
 
     Args:
@@ -84,8 +84,9 @@ class Momentum(Direction):
 class WeightDecay(Direction):
     """Towards zero as well: d_k = g_k + lambda theta^(k).
 
-    First in turn it is the gradient of a penalty, half of lambda times the squared norm; last in turn it is weight decay apart
-    from the gradient (Loshchilov and Hutter, 2019, arXiv:1711.05101, algorithms 1 and 2). The step size multiplies both.
+    As the first of several directions it is the gradient of a penalty, half of lambda times the squared norm; as the last it is
+    weight decay decoupled from the gradient (Loshchilov and Hutter, 2019, arXiv:1711.05101, algorithms 1 and 2). The step size
+    multiplies both.
 
     Args:
         rate: lambda, finite and at least 0.
@@ -201,7 +202,7 @@ class InTurn(Direction):
     def forward(
         self, gradients: Parameters, parameters: Parameters, memory: Memory, step: int
     ) -> tuple[Parameters, Memory]:
-        """What the last part gives; the memories of all."""
+        """What the last part gives, and the memories of all."""
         memories = {}
         for number, part in enumerate(self.parts):
             key = str(number)

@@ -423,7 +423,7 @@ class Learner(nn.Module):
         return loss, mean
 
     def _meta_gradient(self, tasks: TaskBatch, first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The meta-loss ``()`` and its gradient by the name of the meta-parameter, as MAML and most of its relatives have it."""
+        """The meta-loss ``()`` and its gradient by the name of the meta-parameter, as in MAML and most of its relatives."""
         if not torch.is_grad_enabled():
             raise RuntimeError("expected gradients to be switched on, got meta_backward under torch.no_grad()")
         inner, theta, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
@@ -512,7 +512,7 @@ class Learner(nn.Module):
             steps: as many as in training, K, when not given.
 
         Returns:
-            ``(steps + 1, tasks, query, *output)``, or a tuple or dict of such where the model gives one.
+            ``(steps + 1, tasks, query, *output)``, or a tuple or dict of such tensors if the model gives one.
         """
         tasks, inner = self.expect_tasks(tasks), self.inner_loop(steps=steps)
 

@@ -13,7 +13,7 @@ to ``one_by_one`` in ``task_groups``, which says what ``adapt`` and ``query_loss
 Comments that name MAML++ say where it and MAML part. The other parts of MAML++ come in with ``inner`` (its step sizes, its batch
 norm) and with the meta-parameters, to which they add their own: see ``maml_plus_plus`` in ``algorithms``.
 
-An *engine* is a way to compute this. All engines give the same numbers; they differ in time and memory only. The two here take
+An *engine* is a way to compute this. All engines give the same numbers; they differ only in time and memory. The two here take
 reverse mode through everything that happened; ``mamlkit.engines`` has faster and smaller ones. With ``engine="auto"`` a ``conv4``
 takes one of those, and a network that is safe under ``vmap`` takes ``AllAtOnce``: ask for ``engine="task_by_task"`` to step
 through ``TaskByTask`` with a debugger. The outer update is not here: it is ``optimiser.step()`` in the loop that calls
@@ -104,7 +104,7 @@ class TaskByTask(Engine):
             path = group.adapt()  # theta^(0), ..., theta^(K)
             losses = []
             for k, weight in enumerate(request.weights.tolist(), start=1):
-                if weight:  # MAML: after step K alone; MAML++: after every step
+                if weight:  # MAML: only after step K; MAML++: after every step
                     losses.append(weight * group.query_loss(path[k], k))
                 else:
                     group.collect(path[k], k)  # MAML++: batch statistics of each step

@@ -69,7 +69,7 @@ def expect_optimiser(optimiser: Optimizer, learner: Learner) -> Optimizer:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(
             f"expected an optimiser over all of learner.meta_parameters(), got one without {missing[0]!r}{more}; freeze what "
-            "shall stay"
+            "is to stay"
         )
     if foreign := held - {id(parameter) for parameter in learner.parameters()}:
         raise ValueError(

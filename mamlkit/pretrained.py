@@ -42,7 +42,7 @@ def pretrained_learner(name: str, *, root: Path | None = None) -> tuple[Learner,
         root: folder of the data, for ``configuration.build_tasks("test")``.
 
     Raises:
-        ValueError: for a name that does not ship, or that of a model's weights alone.
+        ValueError: for a name that does not ship, or for one that is only a model's weights.
     """
     record = pretrained_record(name)
     if "configuration" not in record:

@@ -91,7 +91,7 @@ class TaskList(tuple[TaskBatch, ...]):
     def of(
         support_x: Sequence[Tree], support_y: Sequence[Tree], query_x: Sequence[Tree], query_y: Sequence[Tree]
     ) -> TaskList:
-        """Tasks from lists with one tensor per task, without an axis for tasks: ``(points, ...)``, as ``TaskBatch`` has it.
+        """Tasks from lists with one tensor per task, without an axis for tasks: ``(points, ...)``, see ``TaskBatch``.
 
         Neighbours of the same shape go into one batch.
         """
@@ -149,7 +149,7 @@ class TaskDistribution(Protocol):
     """
 
     def sample(self, num_tasks: int, generator: torch.Generator) -> Tasks:
-        """Draw ``num_tasks`` tasks; the generator alone decides which. Tasks of unequal sizes are a list of batches."""
+        """Draw ``num_tasks`` tasks; only the generator decides which. Tasks of unequal sizes are a list of batches."""
         ...
 
 

@@ -81,7 +81,7 @@ def peak_mb(name: str, mode: str, implementation: str, inner_steps: int, device:
 
 
 def print_peak(name: str, mode: str, implementation: str, inner_steps: str, device: str) -> None:
-    """What the fresh process does."""
+    """The part that runs in a fresh process."""
     workload = replace(WORKLOADS[name], inner_steps=int(inner_steps))
     step = make(implementation, workload, mode, torch.float32, device)
     started = time.perf_counter()
@@ -217,7 +217,7 @@ def print_row(row: Mapping[str, Any]) -> None:
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """What a reader has to know to compare."""
+    """What a reader has to know about the machine to compare."""
     processor = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).exists():
         lines = info.read_text(encoding="utf-8").splitlines()
@@ -245,7 +245,7 @@ def measure_errors(
 
 
 def measure_all(names: Sequence[str], rounds: int, device: str, quick: bool) -> dict[str, Any]:
-    """The record of a whole run; of times alone where it is to be quick."""
+    """The record of a whole run, or, of a quick one, only of times."""
     rows = measure(names, rounds, device, memory=not quick)
     record: dict[str, Any] = {
         "command": "make bench",

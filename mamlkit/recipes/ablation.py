@@ -4,7 +4,7 @@
 
 Every run sees the same network, the same number of outer steps and, for the same seed, the same tasks. The checkpoint with the
 best validation accuracy is measured on 600 test tasks, whose classes are never turned. A run that was interrupted goes on from
-its last checkpoint in ``--work``; one whose record exists in ``--out`` is left alone. A run of another length than the script's
+its last checkpoint in ``--work``; one that has a record in ``--out`` is not repeated. A run of another length than the script's
 own has its outer steps in its name. ``--collect FILE`` puts all records of ``--out`` into one file, for ``mamlkit.recorded``;
 ``--weights FOLDER`` keeps the measured checkpoints of MAML and MAML++.
 """
@@ -72,7 +72,7 @@ RUNS: dict[str, dict[str, Any]] = {
 """The runs by name.
 
 ``first_order_share`` is the share of the epochs with first order (half of them in the paper). ``test_steps`` are inner steps at
-test where they are not those of training: ``one-step`` is MAML as its paper has it for 5-way Omniglot.
+test where they are not those of training: ``one-step`` is MAML as in its paper on 5-way Omniglot.
 """
 
 MAIN = ("maml", "maml++")
@@ -208,7 +208,7 @@ def train_and_measure(name: str, chosen: Configuration, folder: Path, test_tasks
         folder=folder,
         resume=(folder / "checkpoints").is_dir(),
     )
-    cpu_seconds = time.process_time() - started  # with the validations; of the last part alone after an interruption
+    cpu_seconds = time.process_time() - started  # with the validations; after an interruption, only of the last part
     peak = peak_memory_mb()
     best, names = load_best(chosen, folder, shape, chosen.training.keep_best)
     tasks = TaskStream(test, test_tasks, seed=TEST_SEED).batch(0).to(chosen.device)

@@ -2,7 +2,7 @@
 
     python -m mamlkit.recipes.five_steps --out mamlkit --work runs/five-steps.pt
 
-Three outer losses (the last step alone, the plain mean over the steps, annealed weights), five seeds each. For each seed the
+Three outer losses (only the last step, the plain mean over the steps, annealed weights), five seeds each. For each seed the
 three share the initial weights and the stream of tasks. The inner rate is the paper's 0.01, with 10 support and 10 query points,
 25 tasks a meta-batch, full second order, and Adam at 1e-3, which falls as a cosine in the last third. Beside the weights it keeps
 the course of the meta-loss and of the meta-gradient's length, and the first part of that course with one and with two steps.

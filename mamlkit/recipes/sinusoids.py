@@ -64,7 +64,7 @@ RECIPES = {"sinusoid-maml": train_maml, "sinusoid-pretrained": train_pretrained}
 def main() -> None:
     """Train, then write ``NAME.safetensors`` and ``NAME.json`` for each model."""
     parser = parser_for(__doc__, "weights")
-    parser.add_argument("--only", choices=sorted(RECIPES), help="train this model alone")
+    parser.add_argument("--only", choices=sorted(RECIPES), help="train only this model")
     parser.add_argument("--outer-steps", type=int, default=70_000, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     options = parse(parser)
