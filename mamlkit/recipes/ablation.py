@@ -49,6 +49,8 @@ OFF: dict[str, Any] = {
     "per_step_statistics": False,
 }
 ON: dict[str, Any] = {"learner": "maml++", "cosine": True}
+# MAML as its paper has it for 5-way Omniglot.
+ONE_STEP: dict[str, Any] = {"learner": "maml", "inner_steps": 1, "inner_lr": 0.4, "test_steps": 3}
 RUNS: dict[str, dict[str, Any]] = {
     "maml": {"learner": "maml"},
     "maml++": ON,
@@ -63,7 +65,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "no-per-step-norm": {**ON, "per_step_weights": False},
     "no-cosine": {**ON, "cosine": False},
     "larger-rate": {"learner": "maml", "inner_lr": 0.4},
-    "one-step": {"learner": "maml", "inner_steps": 1, "inner_lr": 0.4, "test_steps": 3},
+    "one-step": ONE_STEP,
+    "one-step-cosine": {**ONE_STEP, "cosine": True},
     "fomaml": {"learner": "fomaml"},
     "anil": {"learner": "anil"},
     "reptile": {"learner": "reptile"},
@@ -72,7 +75,7 @@ RUNS: dict[str, dict[str, Any]] = {
 """The runs by name.
 
 ``first_order_share`` is the share of the epochs with first order (half of them in the paper). ``test_steps`` are inner steps at
-test where they are not those of training: ``one-step`` is MAML as in its paper on 5-way Omniglot.
+test where they are not those of training.
 """
 
 MAIN = ("maml", "maml++")
