@@ -38,11 +38,11 @@ class Evaluation:
     """Query results of many tasks, before adaptation (index 0) and after each inner step.
 
     Attributes:
-        losses: ``(steps + 1, tasks)``.
+        losses: mean over the query points of each task, ``(steps + 1, tasks)``.
         accuracies: ``(steps + 1, tasks)`` as fractions, or ``None`` if targets are not classes: if outputs are not
             ``(points, classes, ...)`` with class numbers ``(points, ...)``, or come in a tuple or dict. Ignored labels are left
             out; a task with no other labels has NaN.
-        scores: ``(steps + 1, tasks)`` of the ``metric`` that was given, else ``None``.
+        scores: ``(steps + 1, tasks)`` of the ``metric``, or ``None`` if none was given.
     """
 
     losses: Tensor
@@ -144,8 +144,8 @@ def evaluate(
     Args:
         learner: what to evaluate; it is not changed.
         tasks: test tasks, 600 of them in most papers. Tasks of unequal sizes are a list of batches, ``TaskList``.
-        steps: inner steps; those of training when not given. Beyond those, learned step sizes and per-step batch norm go on with
-            what they have for the last step of training.
+        steps: inner steps; as many as in training when not given. In further steps, learned step sizes and per-step batch norm
+            take what they have for the last step of training.
         chunk: how many tasks are held in memory at a time.
         metric: of the outputs ``(query, *output)`` and targets of a task, one number; see ``Evaluation.score``. Outputs in a
             tuple or dict have no accuracy of their own: give it here.
@@ -171,7 +171,7 @@ def evaluate_ensemble(
     Args:
         learners: at least one; all with the loss and the number of inner steps of the first.
         tasks: test tasks.
-        steps: inner steps.
+        steps: as in ``evaluate``.
         chunk: how many tasks are held in memory at a time.
         metric: as in ``evaluate``.
 
@@ -225,7 +225,7 @@ def _mean(values: list[Tensor]) -> Tensor:
 
 
 def _accuracies(loss: Loss, outputs: Tree, targets: Tree) -> Tensor | None:
-    """Of outputs ``(steps + 1, tasks, query, classes, ...)`` ``(steps + 1, tasks)``; ``None`` where targets are not classes."""
+    """Accuracies ``(steps + 1, tasks)`` of outputs ``(steps + 1, tasks, query, classes, ...)``; ``None`` without classes."""
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         return None
     shape, given = tuple(outputs.shape[2:]), tuple(targets.shape[1:])

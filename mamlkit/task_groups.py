@@ -54,7 +54,7 @@ class Queries:
 
 @dataclass(frozen=True)
 class TaskGroup:
-    """Some tasks of a batch, computed in one go. Their parameters are named, as those of one task are.
+    """Some tasks of a batch, computed in one go. Their parameters go by the names that those of a single task have.
 
     Attributes:
         inner: how each of them is adapted.

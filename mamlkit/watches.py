@@ -20,7 +20,7 @@ __all__ = ["Watch", "WatchedLoss"]
 
 
 class Watch(TorchDispatchMode):
-    """Make sure that a model reads the parameters it is given, and not its own ones from where they cannot be swapped."""
+    """Make sure that a model reads the parameters it is given, and not its own ones where they cannot be swapped."""
 
     _SHAPES_ONLY = ("empty", "zeros", "ones", "full", "rand", "randn", "new_")
 
@@ -81,7 +81,7 @@ class Watch(TorchDispatchMode):
 
 
 class WatchedLoss(TorchDispatchMode):
-    """Make sure that a loss reads outputs and targets, not parameters of the model: outside it they are not the adapted ones."""
+    """Make sure that a loss reads outputs and targets, not parameters of the model, which out there are not the adapted ones."""
 
     def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
         super().__init__()

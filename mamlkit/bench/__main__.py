@@ -51,7 +51,7 @@ def largest_error(implementation: str, workload: Workload, mode: str, device: st
 
 
 def take_turns(steps: Mapping[str, Callable[[], object]], rounds: int, device: str) -> dict[str, dict[str, float]]:
-    """Milliseconds (median) and ratio to the first (median over rounds) of each."""
+    """For each, milliseconds (median) and the ratio to the first (median over rounds)."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(rounds + 1):
         for name, step in steps.items():
@@ -140,7 +140,7 @@ def measure_loading() -> dict[str, float]:
 
 
 def measure_precision(device: str) -> dict[str, Any]:
-    """W5 in bfloat16: how far its meta-gradient is from that in float64, beside float32's, and what it takes."""
+    """W5 in bfloat16: how far its meta-gradient is from that in float64, beside float32's, and how much time it takes."""
     workload = WORKLOADS["W5"]
     found: dict[str, Callable[[], Tensor]] = {}
     for name, dtype, autocast in (
@@ -190,7 +190,7 @@ def measure(names: Sequence[str], rounds: int, device: str, memory: bool) -> lis
 
 
 def measure_inner_steps(device: str) -> list[dict[str, Any]]:
-    """W4 with few and many inner steps: what memory does as K grows. Seconds are those of one step in a fresh process."""
+    """W4 with few and many inner steps: how memory grows with K. Seconds are those of one step in a fresh process."""
     rows: list[dict[str, Any]] = []
     for inner_steps in (1, 50):
         base = None
@@ -209,7 +209,7 @@ def measure_inner_steps(device: str) -> list[dict[str, Any]]:
 
 
 def print_row(row: Mapping[str, Any]) -> None:
-    """A line of the table."""
+    """Print one line of the table."""
     memory = f"{row['peak_mb']:8.0f} MB" if row.get("peak_mb") else ""
     error = f"error {row['float32_error']:7.1e}" if "float32_error" in row else ""
     where = f"{row['workload']:16} {row['mode']:10} K={row['inner_steps']:<3} {row['implementation']:17}"

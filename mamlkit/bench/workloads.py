@@ -19,8 +19,8 @@ class Workload:
     """One meta-step.
 
     Attributes:
-        about: in words.
-        tasks: of the meta-batch.
+        about: what it is, in words.
+        tasks: how many the meta-batch has.
         ways: N; 0 for sinusoids.
         shots: support points per class.
         queries: query points per class.

@@ -4,7 +4,7 @@
 
 Three outer losses (only the last step, the plain mean over the steps, annealed weights), five seeds each. For each seed the
 three share the initial weights and the stream of tasks. The inner rate is the paper's 0.01, with 10 support and 10 query points,
-25 tasks a meta-batch, full second order, and Adam at 1e-3, which falls as a cosine in the last third. Beside the weights it keeps
+25 tasks per meta-batch, full second order, and Adam at 1e-3, which falls as a cosine in the last third. Besides weights it keeps
 the course of the meta-loss and of the meta-gradient's length, and the first part of that course with one and with two steps.
 
 A run stops and goes on with the same command; ``--work`` names the file that it goes on from.
@@ -40,7 +40,7 @@ SPIKE = 5  # times the median of its block
 
 
 class Run:
-    """One training, an epoch at a time, with the course of its meta-loss and of its meta-gradient's length."""
+    """One training, one epoch at a time, with the course of its meta-loss and of its meta-gradient's length."""
 
     def __init__(self, outer_loss: str, inner_steps: int, seed: int, engine: str = "compiled") -> None:
         self.which = {"outer_loss": outer_loss, "inner_steps": inner_steps, "seed": seed}

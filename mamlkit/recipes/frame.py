@@ -1,4 +1,4 @@
-"""What recipes share: how they are called, runs beside each other, an outer loop that can be watched, tasks in float64."""
+"""What recipes share: their command line, runs side by side, an outer loop that can be watched, tasks in float64."""
 
 from __future__ import annotations
 
