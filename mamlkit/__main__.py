@@ -30,9 +30,11 @@ from mamlkit.configuration import (
     TaskOptions,
     parameter_count,
 )
+from mamlkit.data.sources import sources_with
 from mamlkit.evaluation import Evaluation, evaluate_ensemble
 from mamlkit.pretrained import pretrained_learner, pretrained_names
-from mamlkit.runs import TEST_SEED, image_shape, load_best, processes, read_configuration
+from mamlkit.randomness import TEST_SEED
+from mamlkit.runs import image_shape, load_best, processes, read_configuration
 from mamlkit.tasks import TaskStream
 from mamlkit.training import TrainingDiverged, TrainingOptions, fit
 
@@ -51,7 +53,7 @@ class Train:
     device: str = "cpu"
     """Where to compute: cpu, cuda, ..."""
     resume: bool = False
-    """Go on with the run in the folder; its options are kept, and others are refused, but for more epochs."""
+    """Go on with the run in the folder. Its options are kept; others are refused, except for more epochs."""
 
     def run(self) -> None:
         """Train from the start or from the last checkpoint."""
@@ -99,17 +101,17 @@ class Train:
 
     @property
     def configuration(self) -> Configuration:
-        """The options as those of a run."""
+        """The options as the configuration of a run."""
         return Configuration(self.tasks, self.network, self.learner, self.training, self.device, self.optimiser)
 
     def of_the_run(self) -> Train:
-        """The same with the run's own options, as far as they can be read: what was not typed then is what it was."""
+        """The same with the run's own options: what is not typed now is what it was then."""
         run = read_configuration(self.out.expanduser())
         parts = {item.name: getattr(run, item.name) for item in dataclasses.fields(run)}
         return dataclasses.replace(self, **parts)
 
     def when_interrupted(self) -> str:
-        """What is true of it then."""
+        """What an interruption leaves behind."""
         out = self.out.expanduser()
         if not (out / "run.json").is_file():
             return "before anything was written"
@@ -131,13 +133,13 @@ class Evaluate:
     tasks: int = 600
     """How many test tasks."""
     steps: int | None = None
-    """Inner steps; those of training when not given."""
+    """Inner steps; as many as in training when not given."""
     split: Literal["train", "validation", "test"] = "test"
     """Which classes."""
     ensemble: int = 1
     """Average the outputs of this many of the best checkpoints."""
     root: Path | None = None
-    """Folder of the data, where it is not the one of training."""
+    """Folder of the data, if it is not where it was in training."""
     device: str = "cpu"
     """Where to compute."""
     json: Path | None = None
@@ -152,8 +154,10 @@ class Evaluate:
         if shipped and self.ensemble > 1:
             raise ValueError(f"expected an ensemble of 1 for a learner that ships, got {self.ensemble}")
         configuration = pretrained_learner(name)[1] if shipped else read_configuration(self.run_folder)
-        if self.root is not None and configuration.tasks.data not in ("omniglot", "folder"):
-            raise ValueError(f"expected --root only with omniglot or folder, where it does something, got {self.root}")
+        if self.root is not None and configuration.tasks.data not in (places := sources_with("root")):
+            raise ValueError(
+                f"expected --root only with {' or '.join(places)}, where it does something, got {self.root}"
+            )
         data = configuration.tasks if self.root is None else dataclasses.replace(configuration.tasks, root=self.root)
         configuration = dataclasses.replace(configuration, tasks=data, device=self.device)
         if self.json is not None and (self.json.is_dir() or not self.json.parent.is_dir()):
@@ -179,7 +183,7 @@ class Evaluate:
             write_atomically(self.json, json.dumps(result.to_json(), indent=2) + "\n")
 
     def when_interrupted(self) -> str:
-        """What is true of it then."""
+        """What an interruption leaves behind."""
         return "nothing was written" if self.json is None else f"{self.json} is as it was or whole"
 
 
@@ -205,12 +209,12 @@ class Info:
         print(f"newest checkpoint: {newest.name if newest else 'none yet'}")
 
     def when_interrupted(self) -> str:
-        """What is true of it then."""
+        """What an interruption leaves behind."""
         return "nothing was written"
 
 
 def print_table(result: Evaluation) -> None:
-    """A line an inner step."""
+    """One line per inner step."""
     accuracy = result.accuracies is not None
     print(f"{'steps':>5}  {'query loss':>17}" + (f"  {'accuracy (%)':>15}" if accuracy else ""))
     for step in range(len(result.losses)):
@@ -250,7 +254,7 @@ def _expect_new(folder: Path) -> None:
 
 
 def _expect_same_options(chosen: Configuration, recorded: Configuration) -> bool:
-    """Refuse options that are not the run's own; whether there are more epochs."""
+    """Refuse options that are not the run's own; say whether there are more epochs."""
     now, more = _flat(chosen.to_json()), chosen.training.epochs > recorded.training.epochs
     for name, value in _flat(recorded.to_json()).items():
         if now[name] != value and not (name == "epochs" and more):
@@ -260,7 +264,7 @@ def _expect_same_options(chosen: Configuration, recorded: Configuration) -> bool
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by name, those of all parts together."""
+    """The options of all parts together, by name."""
     parts = (part if isinstance(part, dict) else {name: part} for name, part in values.items())
     return {name: value for part in parts for name, value in part.items()}
 
@@ -297,7 +301,7 @@ def read_command_line() -> Train | Evaluate | Info:
 
 
 def main() -> None:
-    """Read the command line, run, and put every foreseeable error in one line."""
+    """Read the command line, run it, and put every foreseeable error in one line."""
     command: Train | Evaluate | Info | None = None
     try:
         command = read_command_line()

@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all: beside their place first, then moved there."""
+"""Files that are written as a whole or not at all: first beside their place, then moved there."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PREFIX = ".mamlkit-"  # of files that are being written
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file, a text in UTF-8 or bytes, as a whole or not at all."""
+    """Replace a file by a string, in UTF-8, or by bytes, as a whole or not at all."""
     with _beside(path) as place:
         place.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def append(path: Path, text: str) -> None:
-    """Add lines to a file. A kill leaves it with all of them, or the last without its end; a full disk leaves it as it was."""
+    """Add lines to a file. After a kill the last may lack its end; a full disk leaves the file as it was."""
     with _naming(path), open(path, "ab", buffering=0) as file:
         before, data = file.tell(), text.encode()
         try:
@@ -45,7 +45,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, s
 
 
 def remove_stale(folder: Path, seconds: float = 0.0) -> None:
-    """Delete what a kill in the middle of a write has left, where it is older than this."""
+    """Delete what kills in the middle of a write have left, if it is older than this."""
     for path in folder.glob(f"{PREFIX}*.tmp"):
         if time.time() - path.stat().st_mtime >= seconds:
             path.unlink(missing_ok=True)
@@ -53,7 +53,7 @@ def remove_stale(folder: Path, seconds: float = 0.0) -> None:
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A file beside its place, which it takes in the end, or is gone."""
+    """A file beside its place; in the end it is moved there, or deleted after an error."""
     with _naming(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=PREFIX, suffix=".tmp")
         os.close(handle)
@@ -66,7 +66,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Errors name the file that was to be written."""
+    """Make errors name the file that was to be written."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -78,7 +78,7 @@ def _naming(path: Path) -> Iterator[None]:
 def _replace(temporary: Path, target: Path) -> None:
     descriptor = os.open(temporary, os.O_RDONLY)
     try:
-        os.fsync(descriptor)  # on the disk before the name points to it
+        os.fsync(descriptor)  # the content must be on the disk before the name points to it
     finally:
         os.close(descriptor)
     temporary.chmod(0o644)  # temporary files are private

@@ -22,7 +22,7 @@ MOVED = {
     "sinusoids": "data.sinusoids",
     "validation": "arguments",
 }
-NAMES = (  # what the second exports was in the first
+NAMES = (  # what the second module exports used to be in the first
     ("learners", "algorithms"),
     ("meta_gradient", "engines"),
     ("functional", "randomness"),
@@ -31,7 +31,7 @@ NAMES = (  # what the second exports was in the first
 
 
 def keep_old_addresses() -> None:
-    """Give each module its old name too; ``mamlkit.glyphs`` and ``mamlkit.omniglot`` stay the functions that they are."""
+    """Give each module its old name too; ``mamlkit.glyphs`` and ``mamlkit.omniglot`` stay functions."""
     package = sys.modules["mamlkit"]
     for old, new in MOVED.items():
         module = importlib.import_module(f"mamlkit.{new}")

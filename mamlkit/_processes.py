@@ -1,4 +1,4 @@
-"""This process among those that ``torchrun`` started, and what they share after each meta-gradient."""
+"""This process among those that ``torchrun`` started, and what they exchange after each meta-gradient."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Processes"]
 
 
 class Processes:
-    """This process among others; one alone without ``torchrun``.
+    """This process among others; without ``torchrun``, the only one.
 
     Attributes:
-        rank: which one.
-        count: of how many.
+        rank: the number of this process.
+        count: how many there are.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Processes:
                 tensor.copy_(mean.view_as(tensor))
 
     def follow_the_last(self, tensors: list[Tensor]) -> None:
-        """Take each tensor from the process whose tasks are the last of the meta-batch, as one process alone would."""
+        """Take each tensor from the process whose tasks are the last of the meta-batch, as a single process would."""
         if self.several:
             for tensor in tensors:
                 dist.broadcast(tensor, self.count - 1)

@@ -6,7 +6,7 @@ __version__ = "0.2.0"
 
 
 def versions() -> dict[str, str]:
-    """Of what a result depends on."""
+    """The versions that a result depends on."""
     import torch
 
     return {"mamlkit": __version__, "torch": torch.__version__, "python": platform.python_version()}

@@ -1,9 +1,12 @@
 """The algorithms: functions that choose the parts of a ``Learner``, and the one table of their names.
 
 ``maml`` is the plain choice: one fixed step size, the loss after the last step, the full second order. Each of the others
-differs in what its docstring says, and ``maml_plus_plus`` in as many parts as its arguments name. An algorithm of your own is a
-function like these and a line in ``ALGORITHMS``: the command line, ``Configuration`` and ``ModelAgnosticMetaLearning`` know it
-then. It gets those options of a configuration that its signature names.
+differs in what its docstring says; ``maml_plus_plus`` in every part that its arguments switch on.
+
+An algorithm of your own needs no table: make a ``Learner``, and ``fit`` and ``evaluate`` take it. For the command line and a
+configuration to know it by name, add it to ``ALGORITHMS`` in this file: they read the names when they are imported. They call it
+with ``inner_steps``, ``inner_lr``, ``loss``, ``engine``, ``autocast`` and ``seed``, and with those switches of ``LearnerOptions``
+that its signature names. ``ModelAgnosticMetaLearning`` looks into the table at each call.
 """
 
 from __future__ import annotations
@@ -34,7 +37,27 @@ def maml(
     loss: Loss = F.cross_entropy,
     **switches: Unpack[Switches],
 ) -> Learner:
-    """MAML with the full second-order meta-gradient: Finn et al., 2017, arXiv:1703.03400, algorithms 1 and 2."""
+    """MAML with the full second-order meta-gradient: Finn et al., 2017, arXiv:1703.03400, algorithms 1 and 2.
+
+    The same in plain PyTorch, for a model without batch norm and dropout:
+
+        def meta_loss_of(model, loss, tasks, alpha, inner_steps):
+            theta, total = dict(model.named_parameters()), 0.0
+            for support_x, support_y, query_x, query_y in zip(*tasks):
+                adapted = theta
+                for _ in range(inner_steps):  # the inner loop, on the support set
+                    error = loss(functional_call(model, adapted, (support_x,)), support_y)
+                    slopes = torch.autograd.grad(error, list(adapted.values()), create_graph=True)
+                    adapted = {name: adapted[name] - alpha * slope for name, slope in zip(adapted, slopes)}
+                total = total + loss(functional_call(model, adapted, (query_x,)), query_y)
+            return total / tasks.num_tasks
+
+        meta_loss_of(model, loss, tasks, alpha=0.01, inner_steps=5).backward()  # through all inner steps
+        optimiser.step()  # the outer update
+
+    ``maml(model, loss=loss).meta_backward(tasks)`` fills ``.grad`` with the same numbers. To walk through it with a debugger,
+    pass ``engine="task_by_task"``, which computes it in this order: ``TaskByTask`` in ``mamlkit.meta_gradient``.
+    """
     sizes = partial(FixedStepSize, rate=inner_lr)
     return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
 
@@ -62,7 +85,7 @@ def reptile(
 ) -> Learner:
     """Reptile: move theta towards the adapted parameters (Nichol et al., 2018, arXiv:1803.02999, algorithm 2).
 
-    What is not ``adapted`` goes nowhere, in a task or in meta-training.
+    What is not ``adapted`` stays as it is, in a task and in meta-training.
     """
     sizes = partial(FixedStepSize, rate=inner_lr)
     return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, order=0, **switches)
@@ -76,15 +99,15 @@ def anil(
     loss: Loss = F.cross_entropy,
     **switches: Unpack[Switches],
 ) -> Learner:
-    """ANIL, almost no inner loop: MAML that adapts the head alone (Raghu et al., 2020, arXiv:1909.09157, section 4).
+    """ANIL, almost no inner loop: MAML that only adapts the head (Raghu et al., 2020, arXiv:1909.09157, section 4).
 
     Args:
         model: any module.
         inner_steps: K.
         inner_lr: alpha.
         loss: of outputs and targets, averaged over points.
-        switches: see ``Learner``. ``adapted`` is the last layer of an ``nn.Sequential`` when not given; other models must say,
-            as the order in which they register layers need not be that of the calls.
+        switches: see ``Learner``. When ``adapted`` is not given, it is the last layer of an ``nn.Sequential``. For other models
+            it must be given: they need not call their layers in the order in which they register them.
 
     Raises:
         TypeError, ValueError: naming what was expected and what came.
@@ -113,7 +136,7 @@ def maml_plus_plus(
     inner_steps: int = 5,
     inner_lr: float = 0.1,
     loss: Loss = F.cross_entropy,
-    multi_step_loss: Literal["annealed", "uniform"] | Sequence[float] | None = "annealed",
+    multi_step_loss: Literal["annealed", "uniform"] | Sequence[float] | OuterLoss | None = "annealed",
     annealing_epochs: int = 10,
     step_sizes: Literal["fixed", "tensor", "tensor_and_step", "parameter"] = "tensor_and_step",
     per_step_weights: bool = True,
@@ -123,20 +146,23 @@ def maml_plus_plus(
 ) -> Learner:
     """MAML++, every part a switch: Antoniou et al., 2019, arXiv:1810.09502, section 4. Cosine annealing is part of ``fit``.
 
-    The per-step parts of batch norm apply where the model has batch norm.
+    The per-step parts of batch norm apply where the model has batch norm. The multi-step loss and the order of derivative are
+    annealed by ``learner.epoch``, which ``fit`` and ``train_maml`` move on. In an outer loop of your own, set it:
+
+        learner.epoch = i // steps_per_epoch  # before outer step i; while it stays 0, nothing is annealed
 
     Args:
         model: any module.
         inner_steps: K.
         inner_lr: alpha, or what the learned rates start from.
         loss: of outputs and targets, averaged over points.
-        multi_step_loss: weigh the query losses of all steps, annealed towards the last (``"annealed"``), equally
-            (``"uniform"``) or as given; ``None``: the last step only.
-        annealing_epochs: until only the last step counts.
+        multi_step_loss: how the query losses of all steps are weighed: annealed towards the last (``"annealed"``), equally
+            (``"uniform"``), by the numbers given, or by an ``OuterLoss`` of your own; ``None``: only the last step.
+        annealing_epochs: until only the last step counts, with ``"annealed"``; ``learner.epoch`` counts them.
         step_sizes: one fixed rate, or learned ones: see ``LearnedStepSizes``.
         per_step_weights: scale and shift of batch norm for each inner step, meta-learned and never ``adapted`` (BNWB).
         per_step_statistics: collect running statistics for each inner step and normalise query points with them at evaluation
-            (BNRS). Off, query points are normalised with their own batch, which is what the authors' code does.
+            (BNRS). If off, query points are normalised with their own batch, as in the authors' code.
         first_order_epochs: epochs of first order before second order begins (DA).
         switches: see ``Learner``.
 
@@ -179,12 +205,14 @@ ALGORITHMS: dict[str, Callable[..., Learner]] = {
     "meta-sgd": meta_sgd,
     "maml++": maml_plus_plus,
 }
-"""The algorithms by name: what the facade, a configuration and the command line let one choose from."""
+"""The algorithms by name, for the facade, a configuration and the command line."""
 
 
-def _outer_loss(multi_step_loss: str | Sequence[float] | None, annealing_epochs: int) -> OuterLoss:
+def _outer_loss(multi_step_loss: str | Sequence[float] | OuterLoss | None, annealing_epochs: int) -> OuterLoss:
     if multi_step_loss is None:
         return FinalStep()
+    if isinstance(multi_step_loss, OuterLoss):
+        return multi_step_loss
     if not isinstance(multi_step_loss, str):
         return MultiStep(multi_step_loss)
     expect_one_of("multi_step_loss", multi_step_loss, ("annealed", "uniform"))

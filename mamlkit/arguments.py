@@ -1,4 +1,4 @@
-"""One clear error, before any work: what was expected and what came."""
+"""One clear error, before any work: what was expected, and what came."""
 
 from __future__ import annotations
 
@@ -61,21 +61,21 @@ def expect_fraction(name: str, value: float) -> float:
 
 
 def expect_seed(name: str, value: int) -> int:
-    """A whole number from 0 to 2^63 - 1: what torch's generators take, and no two of them alike."""
+    """A whole number from 0 to 2^63 - 1: what torch's generators take, with no two of them alike."""
     if expect_at_least(name, value, 0) >= 2**63:
         raise ValueError(f"expected {name} < 2**63, got {value}")
     return value
 
 
 def expect_switch(name: str, value: bool) -> bool:
-    """True or False: a text such as "no" would count as true."""
+    """True or False: a string such as "no" would count as true."""
     if not isinstance(value, bool):
         raise TypeError(f"expected {name} to be True or False, got {describe(value)}")
     return value
 
 
 def expect_kind(name: str, value: Kind, kind: type | tuple[type, ...], hint: str = "") -> Kind:
-    """An object of this kind, not the kind itself."""
+    """An object of this type, not the type itself."""
     if not isinstance(value, kind) or isinstance(value, type):
         kinds = kind if isinstance(kind, tuple) else (kind,)
         words = " or ".join(one.__name__ for one in kinds)
@@ -84,12 +84,12 @@ def expect_kind(name: str, value: Kind, kind: type | tuple[type, ...], hint: str
 
 
 def expect_function(name: str, value: Any, of: str) -> None:
-    """A function of two arguments; looked at where it says what it takes."""
+    """A function of two arguments; its signature is checked if it has one."""
     if isinstance(value, type) or not callable(value):
         raise TypeError(f"expected {name} to be a function of {of}, got {describe(value)}")
     try:
         signature = inspect.signature(value)
-    except (ValueError, TypeError):  # of C
+    except (ValueError, TypeError):  # written in C
         return
     try:
         signature.bind(None, None)
@@ -98,7 +98,7 @@ def expect_function(name: str, value: Any, of: str) -> None:
 
 
 def expect_parameters(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
-    """Tensors that can stand in for parameters of a model, by name: of their shapes and types, and at least one."""
+    """Tensors by name that can replace parameters of a model: of the same shapes and types, and at least one."""
     expect_kind("parameters", parameters, (Mapping,))
     own = dict(model.named_parameters())
     expect_names(list(own), list(parameters))
@@ -113,7 +113,7 @@ def expect_parameters(model: nn.Module, parameters: Mapping[str, Tensor]) -> Non
 
 
 def expect_rates(rates: Any, parameters: Mapping[str, Tensor]) -> None:
-    """Step sizes by name: of parameters that are there, each a finite number or a tensor that fits the parameter."""
+    """Step sizes by name: of known parameters, each a finite number or a tensor that fits the parameter."""
     if not isinstance(rates, Mapping) or not rates:
         raise ValueError(f"expected step sizes by parameter name, at least one, got {describe(rates)}")
     expect_names(list(parameters), list(rates))
@@ -130,7 +130,7 @@ def expect_rates(rates: Any, parameters: Mapping[str, Tensor]) -> None:
 
 @contextlib.contextmanager
 def explained(*parts: tuple[str, Tree]) -> Iterator[None]:
-    """After torch failed inside, say which shapes and types it got."""
+    """If torch fails inside, say which shapes and types it got."""
     try:
         yield
     except RuntimeError as error:
@@ -155,13 +155,13 @@ def expect_one_of(name: str, value: str, allowed: Sequence[str]) -> str:
 
 
 def expect_device(name: str) -> str:
-    """A device that torch can compute on, here and now."""
+    """A device that torch can compute on here."""
     try:
         torch.ones(1, device=name).item()
     except (
         RuntimeError,
         AssertionError,
-    ):  # torch was built without it, the machine lacks it, or there is no such thing
+    ):  # torch was built without it, the machine lacks it, or there is no such device
         raise ValueError(f"expected a device that torch can compute on here, got {name!r}") from None
     return name
 
@@ -185,7 +185,7 @@ def expect_model(model: nn.Module) -> nn.Module:
 
 
 def expect_points(name: str, x: Tree, y: Tree) -> None:
-    """Inputs and targets of one set of points: ``(points, *input)`` and ``(points, *output)``, or trees of such."""
+    """Inputs and targets of one set of points: ``(points, *input)`` and ``(points, *output)``, or trees of such tensors."""
     for part, tree in (("inputs", x), ("targets", y)):
         for place, value in expect_tensors(f"the {name} {part}", tree):
             if value.ndim == 0:
@@ -196,12 +196,12 @@ def expect_points(name: str, x: Tree, y: Tree) -> None:
         raise ValueError(f"expected at least one {name} point, got an empty set of shape {tuple(inputs.shape)}")
     if inputs.shape[0] != targets.shape[0]:
         raise ValueError(
-            f"expected one {name} target an input, got {inputs.shape[0]} inputs and {targets.shape[0]} targets"
+            f"expected one {name} target per input, got {inputs.shape[0]} inputs and {targets.shape[0]} targets"
         )
 
 
 def expect_tensors(name: str, tree: Tree) -> list[tuple[str, Tensor]]:
-    """The tensors of a tree, each with where it stands; there is one at least, and nothing else."""
+    """The tensors of a tree, each with its place; there must be at least one, and nothing else."""
     found = named_leaves(name, tree)
     for place, value in found:
         if not isinstance(value, Tensor):
@@ -260,9 +260,9 @@ def _form(tree: Tree) -> str:
 
 
 def expect_on_model(model: nn.Module, *parts: tuple[str, Tree], any_type: bool = False) -> None:
-    """Tensors on the model's device, floating-point ones of its type (``any_type=True``, under autocast, lets others pass).
+    """Tensors on the model's device, floating-point ones of its type (``any_type=True``, for autocast, lets others pass).
 
-    The model is judged by what is learned; the types of frozen parts pass as well. Whole numbers always do.
+    The model's type is that of what is learned; the types of frozen parts pass too. Whole numbers always do.
     """
     parameters = list(model.parameters())
     like = next(parameter for parameter in parameters if parameter.requires_grad)
@@ -284,7 +284,7 @@ def expect_on_model(model: nn.Module, *parts: tuple[str, Tree], any_type: bool =
                 _expect_values_not_ids(place, value)
 
 
-_WHOLE = {torch.bfloat16: 2**8, torch.float16: 2**11}  # up to here each whole number is one of this type
+_WHOLE = {torch.bfloat16: 2**8, torch.float16: 2**11}  # up to here this type has every whole number
 
 
 def _looks_up(model: nn.Module) -> bool:
@@ -311,7 +311,7 @@ def expect_names(known: Sequence[str], names: Sequence[str]) -> None:
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:
-    """Not all of the names of a large model."""
+    """The names, or some of those of a large model."""
     return ", ".join(names if len(names) <= most else [*names[: most // 2], "...", *names[-most // 2 :]])
 
 
@@ -326,7 +326,7 @@ _SAME_SHAPE_MODULES = (
 
 
 def checked_loss(loss: Callable[[Tree, Tree], Tensor]) -> Callable[[Tree, Tree], Tensor]:
-    """The same loss, which first looks at what it gets and then at what it gives: shapes and types only, so it is free."""
+    """The same loss, which first checks what it gets and then what it gives: only shapes and types, so this costs nothing."""
     expect_function("loss", loss, "outputs and targets")
     same_shape = loss in _SAME_SHAPE or isinstance(loss, _SAME_SHAPE_MODULES)
     classes = loss is F.cross_entropy or isinstance(loss, nn.CrossEntropyLoss)
@@ -348,7 +348,7 @@ def checked_loss(loss: Callable[[Tree, Tree], Tensor]) -> Callable[[Tree, Tree],
                     f"expected class numbers of type torch.int64, got {targets.dtype}; convert with .long()"
                 )
             if given != shape[:1] + shape[2:]:
-                raise ValueError(f"expected one class number an output of shape {shape}, got targets of shape {given}")
+                raise ValueError(f"expected one class number per output of shape {shape}, got targets of shape {given}")
         column = shape == (*given, 1) or given == (*shape, 1)
         watch = column and max(shape) > 1 and not torch.compiler.is_compiling()
         try:
@@ -386,7 +386,7 @@ def _one_number(value: object) -> Tensor:
 
 
 class _NoBroadcasting(TorchFunctionMode):
-    """Outputs ``(n, 1)`` and targets ``(n,)`` that meet become ``(n, n)``, and the loss a number without a meaning."""
+    """Outputs ``(n, 1)`` and targets ``(n,)`` would broadcast to ``(n, n)``, and the loss would be a number without a meaning."""
 
     def __init__(self, outputs: Tensor, targets: Tensor) -> None:
         super().__init__()
@@ -395,7 +395,7 @@ class _NoBroadcasting(TorchFunctionMode):
         self.kept = [outputs, targets]  # so that no other tensor gets their ids
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Follow both through functions that keep their shapes, and look where they meet."""
+        """Follow both through functions that keep their shapes, and check where they meet."""
         result = func(*args, **(kwargs or {}))
         tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         met = {self.of[id(value)] for value in tensors if id(value) in self.of}
@@ -425,7 +425,7 @@ def expect_classes(targets: Tensor, classes: int, ignored: int = -100) -> None:
 
 
 def explain_labels(loss: object, outputs: Tensor, targets: Tensor) -> None:
-    """After a failure, say in one line which labels no output stands for, where that can be seen."""
+    """After a failure, say in one line which labels have no output, if that can be seen."""
     whole = not (targets.is_floating_point() or targets.is_complex())
     if (
         whole
@@ -437,7 +437,7 @@ def explain_labels(loss: object, outputs: Tensor, targets: Tensor) -> None:
 
 
 def expect_gradients() -> None:
-    """Gradients can be taken: inner steps need them, at evaluation too."""
+    """A place where gradients can be taken: inner steps need them, at evaluation too."""
     if torch.is_inference_mode_enabled():
         raise RuntimeError("expected a place where gradients can be taken, got torch.inference_mode()")
 
@@ -447,16 +447,16 @@ def _shape_of(value: object) -> str:
 
 
 def tensors_of_tasks(parts: Mapping[str, Tree | Sequence[Tree]]) -> list[Tree] | list[list[Tree]]:
-    """The parts of some tasks: trees with a leading task axis, or lists with one tree a task where tasks differ in shape.
+    """The parts of some tasks: trees with a leading task axis, or lists with one tree per task where tasks differ in shape.
 
-    A list has one tensor, tuple or dict a task; a tensor or a dict has the axis already.
+    A list has one tensor, tuple or dict per task; a tensor or a dict has the axis already.
     """
     for name, value in parts.items():
         given = (
             isinstance(value, (list, tuple)) and value and all(isinstance(v, (Tensor, tuple, Mapping)) for v in value)
         )
         if not (isinstance(value, (Tensor, Mapping)) or given):
-            raise TypeError(f"expected {name} to be a tensor or a list of tensors, one a task, got {describe(value)}")
+            raise TypeError(f"expected {name} to be a tensor or a list of tensors, one per task, got {describe(value)}")
         if given and not all(same_form(item, value[0]) for item in value):
             forms = ", ".join({_form(item): 0 for item in value})
             raise ValueError(f"expected {name} of one form for every task, got {forms}")
@@ -475,13 +475,13 @@ def _shapes(tree: Tree) -> tuple[torch.Size, ...]:
 
 
 def _listed(value: Tree | Sequence[Tree]) -> list[Tree]:
-    """The trees of the tasks, where one of these is a tree with an axis for them."""
+    """One tree per task, also from a tree with an axis for tasks."""
     if not isinstance(value, (Tensor, Mapping)):
         return list(value)
     return list(each(value)) if all(tensor.ndim for tensor in leaves(value)) else []
 
 
 def describe(value: object) -> str:
-    """A short name for what came: its value where that is short, else its type."""
+    """A short name for what came: type and value if that is short, otherwise the type."""
     text = repr(value)
     return f"{type(value).__name__} {text}" if len(text) <= 40 else type(value).__name__

@@ -1,8 +1,8 @@
 """Batch norm that knows which inner step it is in: Antoniou et al., 2019, arXiv:1810.09502, section 4 (BNWB and BNRS).
 
 The features of a network change from inner step to inner step, so MAML++ gives each step its own scale and shift, and its own
-running statistics. Any model with ``nn.BatchNorm*`` layers works: their tensors are replaced, row k in step k, as the model is
-called. Steps beyond K, at evaluation, take the row of step K.
+running statistics. Any model with ``nn.BatchNorm*`` layers works: when it is called in step k, row k replaces their tensors.
+Steps beyond K, at evaluation, take the row of step K.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ __all__ = ["PerStepBatchNorm"]
 
 
 class PerStepBatchNorm(nn.Module):
-    """Weights and statistics, a row for each inner step, for every batch-norm layer of a model.
+    """Weights and statistics for every batch-norm layer of a model, one row for each inner step.
 
     Args:
         model: with at least one batch-norm layer.
         steps: K.
-        weights: give each step its own scale gamma and shift beta, meta-learned and not adapted, where they are not frozen.
+        weights: give each step its own scale gamma and shift beta, unless these are frozen; meta-learned and not adapted.
         statistics: give each step its own running mean and variance, collected from the query passes of meta-training.
 
     Raises:
-        ValueError: without a batch-norm layer, or with layers that lack what is to be made per step.
+        ValueError: if there is no batch-norm layer, or one that lacks what each step is to have.
     """
 
     def __init__(self, model: nn.Module, steps: int, *, weights: bool, statistics: bool) -> None:

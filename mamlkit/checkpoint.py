@@ -1,6 +1,9 @@
 """Checkpoints: tensors as safetensors, everything else as JSON beside them, and never half of either.
 
 The JSON is written last and holds the checksum of the tensors: where it exists and agrees, the checkpoint is whole.
+
+Here files are written and read. What goes into them, and how a run goes on from one, is ``fit(..., resume=True)`` in
+``mamlkit.training``: ``_Run._save`` fills a checkpoint, ``_Run.restore`` takes it up.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ _MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buff
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Write ``path.safetensors`` and ``path.json``; a crash at any moment leaves a pair that is whole, or known not to be.
+    """Write ``path.safetensors`` and ``path.json``. A crash at any moment leaves a pair that is whole, or recognisably not.
 
     Args:
         path: without a suffix; its folder must exist.
@@ -52,7 +55,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[s
         write_atomically(
             path.with_suffix(".json"), json.dumps({**whole, _OWN: _record_checksum(whole)}, indent=2) + "\n"
         )
-    except OSError:  # a full disk: tensors without notes would only take room
+    except OSError:  # a full disk: tensors without notes would only take up room
         remove_checkpoint(path)
         raise
 
@@ -69,7 +72,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         record = json.loads(notes.read_text(encoding="utf-8"))
         checksum, own = record["sha256"], record.pop(_OWN, None)
-        if own != _record_checksum(record) and (own is not None or "learner" in record):  # runs of old have none
+        if own != _record_checksum(record) and (
+            own is not None or "learner" in record
+        ):  # records of earlier versions have none
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"expected {notes} to hold the record of a checkpoint, got a damaged file") from None
@@ -90,13 +95,13 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints in a folder by age, whole or not, without their endings. Files of other names are the user's own."""
+    """The checkpoints in a folder, oldest first, whole or not, without endings. Files with other names are the user's own."""
     return [notes.with_suffix("") for notes in sorted(folder.glob("step-*.json")) if _STEP.fullmatch(notes.stem)]
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Only one training at a time in a folder; the lock of one that was killed is gone with it.
+    """Let only one training at a time work in a folder; when it is killed, its lock goes with it.
 
     Raises:
         ValueError: if another one is at work there.

@@ -1,4 +1,21 @@
-"""A run as data: which tasks, which network, which learner, how trained. What the command line fills in and a run records."""
+"""A run as data: which tasks, which network, which learner, which training. The command line fills it in, a run records it.
+
+Some defaults are not those of the Python functions that an option goes to:
+
+    option       command line  Python
+    protocol     'characters'  'alphabets' in omniglot
+    shots        1             10 in Sinusoids
+    queries      1             15 in glyphs, image_folder, omniglot; 10 in Sinusoids
+    downsample   'stride'      'pool' in conv4
+    inner_steps  5             1 in meta_sgd
+    inner_lr     0.1           0.01 in anil, fomaml, maml, meta_sgd, reptile
+
+An option has one default, whatever ``--data`` and ``--learner`` are; a function has one of its own. The command line trains
+MAML++ on images when nothing else is said, so its inner loop, its one query image and its split of Omniglot are those of the
+MAML++ authors' code. With ``"alphabets"`` no alphabet is in two splits. ``"stride"`` is the network that MAML has for Omniglot,
+``"pool"`` that of MAML++. (The facade, ``ModelAgnosticMetaLearning``, starts every algorithm from an inner rate of 0.01, MAML++
+too.) Commands and notebooks rest on both columns, so neither is changed.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +38,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from mamlkit.algorithms import ALGORITHMS
 from mamlkit.arguments import expect_device, expect_one_of, expect_rate
 from mamlkit.data.episodes import ImageTasks
-from mamlkit.data.glyphs import glyphs
-from mamlkit.data.images import image_folder
-from mamlkit.data.omniglot import omniglot
 from mamlkit.data.sinusoids import Sinusoids
+from mamlkit.data.sources import SOURCES, options_of, sources_with
 from mamlkit.functional import parameters_of
 from mamlkit.learners import Learner
 from mamlkit.models import conv4, mlp
@@ -35,8 +50,9 @@ __all__ = ["Configuration", "LearnerOptions", "NetworkOptions", "OptimiserOption
 
 if TYPE_CHECKING:
     AlgorithmName = str
+    SourceName = str
 else:  # the command line offers these
-    AlgorithmName = Literal[tuple(ALGORITHMS)]
+    AlgorithmName, SourceName = Literal[tuple(ALGORITHMS)], Literal[tuple(SOURCES)]
 
 
 @dataclass(frozen=True)
@@ -44,19 +60,19 @@ class TaskOptions:
     """Which tasks.
 
     Attributes:
-        data: where tasks come from.
-        root: folder of the data: the Omniglot archives, or ``root/class/*.png`` for ``folder``.
+        data: where tasks come from, a name in ``mamlkit.data.sources.SOURCES``.
+        root: folder of the data: the Omniglot archives, or ``root/class/*.png`` and so on for ``folder``.
         protocol: how Omniglot is split: by alphabet, or 1150/50/423 characters as in the papers.
-        ways: classes a task.
-        shots: support points a class (sinusoids: support points).
-        queries: query points a class in training (sinusoids: query points).
-        test_queries: query points a class in validation and evaluation.
-        rotations: in training, quarter turns of an image class are classes of their own.
+        ways: classes per task.
+        shots: support points per class (sinusoids: support points).
+        queries: query points per class in training (sinusoids: query points).
+        test_queries: query points per class in validation and evaluation.
+        rotations: in training, count each quarter turn of an image class as a class of its own.
         image_size: pixels that images of ``folder`` are resized to.
         colour: keep the colours of images of ``folder``.
     """
 
-    data: Literal["glyphs", "omniglot", "folder", "sinusoids"] = "glyphs"
+    data: SourceName = "glyphs"
     root: Path | None = None
     protocol: Literal["alphabets", "characters"] = "characters"
     ways: int = 5
@@ -70,13 +86,13 @@ class TaskOptions:
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """The four-layer convolutional network; sinusoids have the 1-40-40-1 network of the paper instead.
+    """The four-layer convolutional network. (Sinusoids have the 1-40-40-1 network of the paper instead.)
 
     Attributes:
         filters: of each convolution.
         downsample: by a stride of 2 (MAML on Omniglot) or by max-pooling (MAML++).
         activation: after each batch norm.
-        dropout: share dropped after each block in the inner loop of meta-training.
+        dropout: the share dropped after each block in the inner loop of meta-training.
     """
 
     filters: int = 64
@@ -87,13 +103,13 @@ class NetworkOptions:
 
 @dataclass(frozen=True)
 class LearnerOptions:
-    """The meta-learner. Switches from ``multi_step_loss`` to ``first_order_epochs`` are for algorithms that have them: MAML++.
+    """The meta-learner. From ``multi_step_loss`` to ``first_order_epochs``, options are for algorithms that have them: MAML++.
 
     Attributes:
         learner: the algorithm, a name in ``mamlkit.algorithms.ALGORITHMS``.
         inner_steps: K.
         inner_lr: alpha, or what learned step sizes start from.
-        multi_step_loss: query losses of all steps, annealed towards the last, equally weighted, or the last only.
+        multi_step_loss: query losses of all steps, annealed towards the last or equally weighted, or only the last.
         annealing_epochs: until only the last step counts.
         step_sizes: one fixed rate, or learned for each tensor, tensor and step, or single parameter.
         per_step_weights: batch-norm scale and shift for each inner step.
@@ -118,15 +134,15 @@ class LearnerOptions:
 
 @dataclass(frozen=True)
 class OptimiserOptions:
-    """Who takes the outer steps, as ``fit`` has it: ``--outer-lr`` is the rate.
+    """What takes the outer steps, see ``fit``; ``--outer-lr`` is its rate.
 
     Attributes:
         optimiser: a name in ``torch.optim``.
-        optimiser_settings: what it takes besides the rate, ``NAME=VALUE``: ``momentum=0.9 nesterov=True``.
-        step_size_lr: a rate of their own for learned step sizes.
-        step_size_decay: a weight decay of their own for learned step sizes.
-        schedule: a name in ``torch.optim.lr_scheduler``, in place of ``--cosine``.
-        schedule_settings: what it takes, ``NAME=VALUE``: ``gamma=0.99``.
+        optimiser_settings: its settings besides the rate, ``NAME=VALUE``: ``momentum=0.9 nesterov=True``.
+        step_size_lr: a separate rate for learned step sizes.
+        step_size_decay: a separate weight decay for learned step sizes.
+        schedule: a name in ``torch.optim.lr_scheduler``, instead of ``--cosine``.
+        schedule_settings: its settings, ``NAME=VALUE``: ``gamma=0.99``.
     """
 
     optimiser: str = "Adam"
@@ -150,9 +166,9 @@ class Configuration:
         tasks: which tasks.
         network: which network.
         learner: which meta-learner.
-        training: how it is trained.
+        training: how long and how to train.
         device: ``"cpu"``, ``"cuda"``, ...
-        optimiser: who takes the outer steps.
+        optimiser: what takes the outer steps.
     """
 
     tasks: TaskOptions = field(default_factory=TaskOptions)
@@ -166,15 +182,16 @@ class Configuration:
         """Refuse options that would do nothing.
 
         Raises:
-            ValueError: naming the option, and what it goes with.
+            ValueError: naming the option, and what it belongs to.
         """
-        sinusoids, data = self.tasks.data == "sinusoids", self.tasks.data
+        taken = options_of(self.tasks.data) | {"data", "test_queries"}
         idle: list[tuple[bool, object, tuple[str, ...], str]] = [
-            (sinusoids, self.tasks, ("ways", "rotations"), "images"),
-            (data != "omniglot", self.tasks, ("protocol",), "--data omniglot"),
-            (data != "folder", self.tasks, ("image_size", "colour"), "--data folder"),
-            (data in ("glyphs", "sinusoids"), self.tasks, ("root",), "--data omniglot or folder"),
-            (sinusoids, self.network, ("filters", "downsample", "activation", "dropout"), "images"),
+            *(
+                (True, self.tasks, (n,), f"--data {' or '.join(sources_with(n))}")
+                for n in vars(self.tasks)
+                if n not in taken
+            ),
+            ("ways" not in taken, self.network, ("filters", "downsample", "activation", "dropout"), "images"),
             (True, self.learner, self._idle_switches(), "algorithms that have it, as --learner maml++"),
             (self.learner.multi_step_loss != "annealed", self.learner, ("annealing_epochs",), "annealing"),
             (not self.training.cosine, self.training, ("final_outer_lr",), "--cosine"),
@@ -197,18 +214,9 @@ class Configuration:
         Raises:
             ValueError, FileNotFoundError: if the data is not there or has too few classes or images.
         """
-        o = self.tasks
-        queries = o.queries if split == "train" else o.test_queries
-        if o.data == "sinusoids":
-            return Sinusoids(o.shots, queries)
-        shape: dict[str, Any] = {"ways": o.ways, "shots": o.shots, "queries": queries, "rotations": o.rotations}
-        if o.data == "glyphs":
-            return glyphs(split, **shape)
-        if o.data == "omniglot":
-            return omniglot(split, protocol=o.protocol, root=o.root, **shape)
-        if o.root is None:
-            raise ValueError("expected a root folder with one folder of images a class, got none")
-        return image_folder(o.root, split, size=o.image_size, colour=o.colour, **shape)
+        o, taken = self.tasks, options_of(self.tasks.data)
+        options = {**vars(o), "queries": o.queries if split == "train" else o.test_queries}
+        return SOURCES[o.data](split, **{name: value for name, value in options.items() if name in taken})
 
     def build_learner(self, image_shape: tuple[int, int, int] | None) -> Learner:
         """A fresh learner; the network's weights follow from the training seed.
@@ -243,10 +251,10 @@ class Configuration:
         return make(model, **shared, **{name: value for name, value in switches.items() if name in names})
 
     def build_optimiser(self, learner: Learner) -> tuple[Optimizer | None, LRScheduler | None]:
-        """The optimiser and the schedule of a learner, for ``fit``; ``None`` for the one that ``fit`` takes by itself.
+        """The optimiser and the schedule of a learner, for ``fit``; ``None`` stands for the one that ``fit`` takes by default.
 
         Raises:
-            ValueError, TypeError: for names and settings that torch does not know, and as ``fit`` has it.
+            ValueError, TypeError: for names and settings that torch does not know, and as in ``fit``.
         """
         o, rate = self.optimiser, self.training.outer_lr
         if o == OptimiserOptions():
@@ -302,7 +310,7 @@ class Configuration:
         """Undo ``to_json``.
 
         Raises:
-            ValueError: for a record that misses a part or holds an unknown one.
+            ValueError: for a record that lacks a part or holds an unknown one.
         """
         try:
             root = values["tasks"]["root"]
@@ -312,7 +320,7 @@ class Configuration:
                 learner=LearnerOptions(**values["learner"]),
                 training=TrainingOptions(**values["training"]),
                 device=values["device"],
-                optimiser=_optimiser_options(values.get("optimiser", {})),  # runs of old have none
+                optimiser=_optimiser_options(values.get("optimiser", {})),  # runs of earlier versions have none
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"expected a recorded configuration, got one that does not fit: {error}") from None
@@ -332,22 +340,22 @@ def _optimiser_options(values: Mapping[str, Any]) -> OptimiserOptions:
     return OptimiserOptions(**{**values, **lists})
 
 
-def _settings(part: str, texts: Sequence[str]) -> dict[str, Any]:
+def _settings(part: str, words: Sequence[str]) -> dict[str, Any]:
     """``("momentum=0.9", "nesterov=True")`` as a dict."""
     found: dict[str, Any] = {}
-    for text in texts:
-        name, _, value = text.partition("=")
+    for word in words:
+        name, _, value = word.partition("=")
         try:
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             found[name] = value
         if not name.isidentifier() or value == "":
-            raise ValueError(f"expected --{part}-settings as NAME=VALUE, got {text!r}")
+            raise ValueError(f"expected --{part}-settings as NAME=VALUE, got {word!r}")
     return found
 
 
 def _tried(kind: type[Any], optimiser: Optimizer, settings: Mapping[str, Any]) -> None:
-    """Some settings fail in the first steps only: these are taken by a copy."""
+    """Some settings only fail in the first steps, so a copy takes these."""
     trial = copy.deepcopy(optimiser)
     schedule = kind(trial, **settings)
     for _ in range(2):
@@ -378,7 +386,7 @@ def _made(
 
 
 def _expect_types(part: object) -> None:
-    """Words that are among those allowed, and switches that are True or False: a JSON file may hold anything."""
+    """Check words, switches and numbers: a JSON file may hold anything."""
     for name, kind in get_type_hints(type(part)).items():
         value, words = getattr(part, name), get_args(kind) if get_origin(kind) is Literal else ()
         if type(None) in get_args(kind):  # or nothing
@@ -390,9 +398,9 @@ def _expect_types(part: object) -> None:
         elif kind is bool and not isinstance(value, bool):
             raise ValueError(f"expected {name} to be true or false, got {value!r}")
         elif kind == tuple[str, ...] and not all(isinstance(word, str) for word in value):
-            raise ValueError(f"expected {name} to be texts, got {list(value)}")
+            raise ValueError(f"expected {name} to be strings, got {list(value)}")
         elif kind is str and not isinstance(value, str):
-            raise ValueError(f"expected {name} to be a text, got {value!r}")
+            raise ValueError(f"expected {name} to be a string, got {value!r}")
         elif kind is float and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise ValueError(f"expected {name} to be a number, got {value!r}")
         elif kind is int and (isinstance(value, bool) or not isinstance(value, int)):
@@ -400,7 +408,7 @@ def _expect_types(part: object) -> None:
 
 
 def parameter_count(learner: Learner) -> tuple[int, int]:
-    """How many numbers are in theta, and how many in all meta-parameters together."""
+    """How many numbers theta has, and how many all meta-parameters have together."""
     return (
         sum(value.numel() for value in parameters_of(learner.model).values()),
         sum(value.numel() for value in learner.meta_parameters().values()),

@@ -8,7 +8,7 @@ has d_k = g_k. Directions are small parts that work one after the other, and how
     maml_plus_plus(model, direction=[ClipNorm(10.0), Momentum(0.9)])    # learned rates, times momentum of clipped gradients
     maml(model, direction=[Adam(), WeightDecay(0.01)])                  # AdamW; the other way round: L2 within Adam
 
-The meta-gradient goes through all of it. With order 1 the gradients and parameters that a direction is given are constants.
+The meta-gradient goes through all of it. With order 1, the gradients and parameters that a direction gets are constants.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mamlkit.functional import Parameters
 
 __all__ = ["Adam", "ClipNorm", "Direction", "InTurn", "Memory", "Momentum", "WeightDecay", "in_turn"]
 
-#: What a direction remembers from step to step: tensors by name, in dicts of dicts where it likes.
+#: What a direction remembers from step to step: tensors by name, or dicts of such dicts.
 Memory = Mapping[str, Any]
 
 
@@ -45,19 +45,19 @@ class Direction(nn.Module):
             step: k, from 0.
 
         Returns:
-            One tensor a gradient, of its shape and by its name; and the memory.
+            One tensor per gradient, of its shape and by its name; and the memory.
         """
         raise NotImplementedError
 
 
 class Momentum(Direction):
-    """Go on the way that earlier steps went: m_{k+1} = mu m_k + g_k, and d_k = m_{k+1}.
+    """Keep going the way that earlier steps went: m_{k+1} = mu m_k + g_k, and d_k = m_{k+1}.
 
-    As ``torch.optim.SGD`` has it: the rate multiplies the sum. (Sutskever et al., 2013, equations 1 and 2, with one rate for all
+    As in ``torch.optim.SGD``, the rate multiplies the sum. (Sutskever et al., 2013, equations 1 and 2, with one rate for all
     steps; Nesterov's, equations 3 and 4, in the form g_k + mu m_{k+1}.)
 
     Args:
-        mu: how much of it stays, from 0 to below 1.
+        mu: how much of the sum each step keeps, from 0 to below 1.
         nesterov: look one step ahead.
 
     Raises:
@@ -85,8 +85,9 @@ class Momentum(Direction):
 class WeightDecay(Direction):
     """Towards zero as well: d_k = g_k + lambda theta^(k).
 
-    First in turn it is the gradient of a penalty, half of lambda times the squared norm; last in turn it is weight decay apart
-    from the gradient (Loshchilov and Hutter, 2019, arXiv:1711.05101, algorithms 1 and 2). The step size multiplies both.
+    As the first of several directions it is the gradient of a penalty, half of lambda times the squared norm; as the last it is
+    weight decay decoupled from the gradient (Loshchilov and Hutter, 2019, arXiv:1711.05101, algorithms 1 and 2). The step size
+    multiplies both.
 
     Args:
         rate: lambda, finite and at least 0.
@@ -111,7 +112,7 @@ class WeightDecay(Direction):
 
 
 class ClipNorm(Direction):
-    """No longer than a norm, over everything that a task adapts: d_k = min(1, c / norm(g_k)) g_k.
+    """No longer than a given norm, over everything that a task adapts: d_k = min(1, c / norm(g_k)) g_k.
 
     (Pascanu et al., 2013, arXiv:1211.5063, algorithm 1.) The derivative goes through the norm where it is clipped.
 
@@ -133,7 +134,7 @@ class ClipNorm(Direction):
         first, *others = (_squares(gradient).sum() for gradient in gradients.values())
         square = sum(others, first)  # ()
         long = square > self.norm**2
-        length = torch.where(long, square, 1.0).sqrt()  # a root of what may be zero has no derivative
+        length = torch.where(long, square, 1.0).sqrt()  # the root of zero has no derivative
         scale = torch.where(long, self.norm / length, 1.0)
         return {name: gradient * scale.to(gradient.dtype) for name, gradient in gradients.items()}, memory
 
@@ -143,12 +144,12 @@ class ClipNorm(Direction):
 
 
 class Adam(Direction):
-    """Each weight at its own pace: d_k = m / (sqrt(v) + eps), of means over the steps of a task, from 0 and corrected for it.
+    """Each weight at its own pace: d_k = m / (sqrt(v) + eps), of means over the steps of a task, corrected for their start at 0.
 
         m_{k+1} = beta_1 m_k + (1 - beta_1) g_k,     m = m_{k+1} / (1 - beta_1^(k+1)),     v the same of g_k^2 with beta_2
 
-    (Kingma and Ba, 2015, arXiv:1412.6980, algorithm 1.) A weight whose gradients all were zero stays, and its derivative is the
-    limit of d_k as they go to zero: 1 / eps times that of m.
+    (Kingma and Ba, 2015, arXiv:1412.6980, algorithm 1.) A weight whose gradients were all zero stays where it is,
+    and its derivative is the limit of d_k as they go to zero: 1 / eps times that of m.
 
     Args:
         betas: how slowly the means of gradients and of squares forget, from 0 to below 1.
@@ -189,7 +190,7 @@ class Adam(Direction):
 
 
 class InTurn(Direction):
-    """Several directions, each of which gets what the one before it made of the gradient.
+    """Several directions one after the other; each gets what the one before it made of the gradient.
 
     Args:
         parts: at least one.
@@ -202,7 +203,7 @@ class InTurn(Direction):
     def forward(
         self, gradients: Parameters, parameters: Parameters, memory: Memory, step: int
     ) -> tuple[Parameters, Memory]:
-        """What the last part gives; the memories of all."""
+        """What the last part gives, and the memories of all."""
         memories = {}
         for number, part in enumerate(self.parts):
             key = str(number)
@@ -235,6 +236,6 @@ def _mean(beta: float, before: Memory, values: Parameters) -> Parameters:
 
 
 def _root(value: Tensor) -> Tensor:
-    """The root, whose derivative at zero is zero in place of infinity times zero."""
+    """The root, with derivative zero at zero, where it would be infinity times zero."""
     positive = value > 0
     return torch.where(positive, torch.where(positive, value, 1.0).sqrt(), 0.0)

@@ -1,4 +1,4 @@
-"""How good is a learner on tasks it has never seen? A mean over tasks, and how far to trust it."""
+"""How good is a learner on tasks that it has never seen? A mean over tasks, and how far to trust it."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Evaluation:
     """Query results of many tasks, before adaptation (index 0) and after each inner step.
 
     Attributes:
-        losses: ``(steps + 1, tasks)``.
-        accuracies: ``(steps + 1, tasks)`` as fractions, or ``None`` where targets are not classes: where outputs are not
+        losses: mean over the query points of each task, ``(steps + 1, tasks)``.
+        accuracies: ``(steps + 1, tasks)`` as fractions, or ``None`` if targets are not classes: if outputs are not
             ``(points, classes, ...)`` with class numbers ``(points, ...)``, or come in a tuple or dict. Ignored labels are left
-            out; NaN for a task without any other.
-        scores: ``(steps + 1, tasks)`` of the ``metric`` that was given, else ``None``.
+            out; a task with no other labels has NaN.
+        scores: ``(steps + 1, tasks)`` of the ``metric``, or ``None`` if none was given.
     """
 
     losses: Tensor
@@ -96,14 +96,14 @@ class Evaluation:
 
 
 def expect_learner(learner: Learner) -> Learner:
-    """What an algorithm makes of a model: neither the model nor the facade."""
+    """A learner, as an algorithm makes it: neither the model nor the facade."""
     inside = getattr(learner, "learner", None)
     hint = ": pass its learner" if isinstance(inside, Learner) else "; maml(model), for instance, makes one"
     return expect_kind("learner", learner, Learner, hint)
 
 
 def _at(values: Tensor, step: int) -> Tensor:
-    """The row of an inner step; from the last one where it is negative."""
+    """The row of an inner step; negative ones count from the end."""
     last = len(values) - 1
     if isinstance(step, bool) or not isinstance(step, int) or not -last - 1 <= step <= last:
         raise ValueError(f"expected an inner step from 0 to {last}, got {step!r}")
@@ -111,7 +111,7 @@ def _at(values: Tensor, step: int) -> Tensor:
 
 
 def _known(accuracies: Tensor) -> Tensor:
-    """Without tasks that have no label to judge by."""
+    """The accuracies of tasks that have a label."""
     return accuracies if accuracies.is_meta else accuracies[~accuracies.isnan()]
 
 
@@ -121,7 +121,7 @@ def interval(values: Shaped[Tensor, " tasks"]) -> Interval:
     The spread is over *tasks*, each with its own average over query points, as in Finn et al., 2017, table 1.
 
     Args:
-        values: ``(tasks,)``, one number a task.
+        values: ``(tasks,)``, one number per task.
 
     Raises:
         ValueError: with fewer than two tasks, which have no spread.
@@ -144,8 +144,8 @@ def evaluate(
     Args:
         learner: what to evaluate; it is not changed.
         tasks: test tasks, 600 of them in most papers. Tasks of unequal sizes are a list of batches, ``TaskList``.
-        steps: inner steps; those of training when not given. Beyond those, learned step sizes and per-step batch norm go on with
-            what they have for the last step of training.
+        steps: inner steps; as many as in training when not given. In further steps, learned step sizes and per-step batch norm
+            take what they have for the last step of training.
         chunk: how many tasks are held in memory at a time.
         metric: of the outputs ``(query, *output)`` and targets of a task, one number; see ``Evaluation.score``. Outputs in a
             tuple or dict have no accuracy of their own: give it here.
@@ -171,7 +171,7 @@ def evaluate_ensemble(
     Args:
         learners: at least one; all with the loss and the number of inner steps of the first.
         tasks: test tasks.
-        steps: inner steps.
+        steps: as in ``evaluate``.
         chunk: how many tasks are held in memory at a time.
         metric: as in ``evaluate``.
 
@@ -212,7 +212,7 @@ def evaluate_ensemble(
 
 
 def _shapes(outputs: Tree) -> str:
-    """The shape of a tensor; of several all of them, by name where they have names."""
+    """The shape of a tensor, or of several, by name if they have names."""
     if isinstance(outputs, Mapping):
         named = [f"{name!r}: {_shapes(outputs[name])}" for name in sorted(outputs, key=str) if leaves(outputs[name])]
         return f"{{{', '.join(named)}}}"
@@ -225,7 +225,7 @@ def _mean(values: list[Tensor]) -> Tensor:
 
 
 def _accuracies(loss: Loss, outputs: Tree, targets: Tree) -> Tensor | None:
-    """Of outputs ``(steps + 1, tasks, query, classes, ...)`` ``(steps + 1, tasks)``; ``None`` where targets are not classes."""
+    """Accuracies ``(steps + 1, tasks)`` of outputs ``(steps + 1, tasks, query, classes, ...)``; ``None`` without classes."""
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         return None
     shape, given = tuple(outputs.shape[2:]), tuple(targets.shape[1:])

@@ -1,8 +1,8 @@
-"""A module as a function of its parameters, in modes that are stated where meta-learning needs it.
+"""A module as a function of its parameters, in the modes that meta-learning needs.
 
-Meta-learning asks for combinations that ``train()`` and ``eval()`` cannot name: dropout off but batch norm on the batch's own
+Meta-learning needs combinations that ``train()`` and ``eval()`` cannot express: dropout off, but batch norm on the batch's own
 statistics, for instance. So the user's own module is called through ``torch.func.functional_call``, with the modes of its layers
-switched around the call and put back whatever happens. Hooks, closures and attributes are those of that moment.
+switched for the call and put back whatever happens. Hooks, closures and attributes are those of the moment of the call.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ BatchNormMode = Literal["batch", "collect", "running"]
 
 
 def parameters_of(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters of a model that can be learned, by name."""
+    """The parameters of a model that are learned (``requires_grad``), by name."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected model to be a torch.nn.Module, got {type(model).__name__}")
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def real_type(parameters: Parameters) -> torch.dtype:
-    """The type of numbers that a loss of these parameters has."""
+    """The floating-point type of a loss that depends on these parameters."""
     return max((value.dtype.to_real() for value in parameters.values()), key=lambda kind: torch.finfo(kind).bits)
 
 
 def key_of(name: str) -> str:
-    """The name of a model's tensor as a key of a ``ParameterDict`` or a buffer: torch allows no dot there, nor its own names."""
+    """A tensor's name as a key of a ``ParameterDict`` or a buffer, where torch allows neither dots nor names of its own."""
     key = name.replace(".", "/")
     return f"{key}/" if hasattr(nn.ParameterDict, key) or key in _TAKEN else key
 
@@ -76,18 +76,18 @@ def batch_norm_layers(model: nn.Module) -> dict[str, nn.modules.batchnorm._Batch
 
 
 class FunctionalModel:
-    """Call a model with parameters that are given.
+    """Call a model with given parameters.
 
     Args:
         model: any module.
         batch_norm: normalise with the statistics of the batch and forget them (``"batch"``), use them and also add them to the
             running statistics (``"collect"``), or use the running statistics (``"running"``).
-        dropout: call every other layer in the mode that the user gave it, so that what is in ``train()`` drops; else as after
-            ``eval()``.
+        dropout: call every other layer in the mode that the user left it in, so that in ``train()`` it drops; if False, as
+            after ``eval()``.
         autocast: run in this lower precision where torch deems it safe, for instance ``torch.bfloat16``.
-        name: of the points that it is called with, for messages.
-        written: what the last call left in buffers that the model writes, by name. Every call begins with the model's own
-            buffers; where ``written`` is not given, what it leaves is forgotten.
+        name: what the points are called in messages.
+        written: filled with what the last call left in buffers that the model writes, by name. Every call begins with the model's
+            own buffers; when ``written`` is not given, what a call leaves there is forgotten.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class FunctionalModel:
         self.look()
 
     def expect_gradients_found(self) -> None:
-        """After a derivative was taken: parameters that the model reads have had one, be it through the loss."""
+        """After a derivative was taken: each parameter that the model reads has had a gradient, if only through the loss."""
         lost, self._lost = [name for name, gradients in self._lost.items() if not gradients], {}
         if lost:
             self._watched = None
@@ -117,7 +117,7 @@ class FunctionalModel:
             )
 
     def look(self) -> None:
-        """Look at the model as it is now: a walk over its modules, once for many calls."""
+        """Look at the model as it is now: one walk over its modules, for many calls."""
         self._switches: list[tuple[nn.Module, str, bool]] = []  # what must change around a call
         self._buffers: list[tuple[str, nn.Module, str]] = []  # what a call may write into
         self._lost = {}
@@ -145,10 +145,13 @@ class FunctionalModel:
                     met.add(id(buffer))
                     self._buffers.append((f"{path}.{name}" if path else name, module, name))
 
-    def __call__(self, parameters: Parameters, x: Tree, *, twice: bool = False) -> Tree:
-        """Outputs for ``x`` ``(points, *input)``, see ``mamlkit.trees``; tensors without a name here are the model's own.
+    def __call__(self, parameters: Parameters, x: Tree, *, second_order: bool = False) -> Tree:
+        """Outputs for ``x`` ``(points, *input)``, see ``mamlkit.trees``.
 
-        ``twice``: second derivatives will be taken, which fused attention does not have.
+        Args:
+            parameters: by name; every other tensor is the model's own.
+            x: the inputs.
+            second_order: whether second derivatives will be taken, which fused attention does not have.
         """
         tensors = dict(parameters)
         copies = {}
@@ -157,7 +160,7 @@ class FunctionalModel:
                 tensors[path] = copies[path] = buffer.clone()
         with contextlib.ExitStack() as stack:
             if self._attends:
-                stack.enter_context(_plain_attention(twice))
+                stack.enter_context(_plain_attention(second_order))
             if self.autocast is not None:  # a cache would cut the graph
                 stack.enter_context(torch.autocast(first(x).device.type, self.autocast, cache_enabled=False))
             if self._strange and self._watched != self._strange and not torch.compiler.is_compiling():
@@ -198,7 +201,7 @@ class FunctionalModel:
 
 
 def _explain_call(model: nn.Module, x: Tree, error: TypeError) -> None:
-    """Say so where it is that ``forward`` does not take several inputs like these."""
+    """If ``forward`` does not take several inputs like these, say so."""
     if isinstance(x, Tensor):
         return
     signature, (by_place, by_name) = inspect.signature(model.forward), called_with(x)
@@ -225,12 +228,12 @@ def drops(module: nn.Module) -> bool:
 
 
 def structure(model: nn.Module) -> list[tuple[int, type, bool]]:
-    """What a model is made of, and whether that has to be looked at; differs when layers come or go, or are hooked."""
+    """What a model is made of, and what of it has to be looked at; it differs once layers are added, removed or hooked."""
     return [(id(m), type(m), is_strange(m) or _traits(m).reads_mode) for m in model.modules()]
 
 
 def keep_writes(model: nn.Module, written: Mapping[str, Tensor]) -> None:
-    """Put into a model's buffers what the last pass left there."""
+    """Write into a model's buffers what the last pass left there."""
     for path, value in written.items():
         place, _, name = path.rpartition(".")
         buffers = model.get_submodule(place)._buffers
@@ -243,7 +246,7 @@ def keep_writes(model: nn.Module, written: Mapping[str, Tensor]) -> None:
 
 @contextlib.contextmanager
 def unchanged_on_error(*modules: nn.Module) -> Iterator[None]:
-    """Put the buffers of modules back when what happens inside fails."""
+    """Restore the buffers of modules if anything inside fails."""
     own = [buffer for module in modules for buffer in module.buffers()]
     before = [buffer.clone() for buffer in own]
     try:
@@ -280,12 +283,12 @@ _READ_MODE = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.
 
 
 @contextlib.contextmanager
-def _plain_attention(twice: bool) -> Iterator[None]:
-    """Without the shortcuts of attention that have no (second) derivative."""
+def _plain_attention(second_order: bool) -> Iterator[None]:
+    """Switch off the shortcuts of attention that have no (second) derivative."""
     shortcut = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH) if twice else contextlib.nullcontext():
+        with sdpa_kernel(SDPBackend.MATH) if second_order else contextlib.nullcontext():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(shortcut)

@@ -2,15 +2,14 @@
 
     theta^(0) = theta,     theta^(k+1) = theta^(k) - alpha * dL_support(theta^(k)) / dtheta^(k)
 
-(Finn et al., 2017, arXiv:1703.03400, equation 1.) Parameters are a dict of tensors and the model is called with them; the
-module itself is never changed. What makes MAML special is the ``order`` of the derivative that may later be taken through
-these steps:
+(Finn et al., 2017, arXiv:1703.03400, equation 1.) Parameters are a dict of tensors, with which the model is called; the module
+itself is never changed. What makes MAML special is the ``order`` of the derivative that may later be taken through these steps:
 
 * 2: each gradient stays a function of the parameters, so that a later derivative sees the Hessian (MAML);
 * 1: each gradient is a constant, so that a later derivative goes straight through (FOMAML);
-* 0: nothing is kept, for evaluation.
+* 0: nothing is kept, for evaluation and for Reptile, which takes no derivative through the steps.
 
-``mamlkit.directions`` put something else in the gradient's place, of which the same holds.
+A direction of ``mamlkit.directions`` may take the gradient's place, and all this holds for it too.
 """
 
 from __future__ import annotations
@@ -38,12 +37,22 @@ from mamlkit.arguments import (
 )
 from mamlkit.directions import Direction, Memory, in_turn
 from mamlkit.functional import FunctionalModel, Parameters, parameters_of
-from mamlkit.randomness import fixed_randomness
+from mamlkit.randomness import fixed_randomness, stream_seed
 from mamlkit.step_sizes import FixedStepSize, Rates, StepSizes
-from mamlkit.tasks import stream_seed
 from mamlkit.trees import Several, Tree, first
 
-__all__ = ["Forward", "InnerLoop", "Loss", "Objective", "Order", "Turn", "adapt", "descend", "inner_step", "moved"]
+__all__ = [
+    "DirectionFunction",
+    "Forward",
+    "InnerLoop",
+    "Loss",
+    "Objective",
+    "Order",
+    "adapt",
+    "descend",
+    "inner_step",
+    "moved",
+]
 
 #: (outputs, targets) -> scalar, the mean over the points.
 Loss = Callable[[Tree, Tree], Tensor]
@@ -51,8 +60,8 @@ Loss = Callable[[Tree, Tree], Tensor]
 Forward = Callable[[Parameters, Tree, int], Tree]
 #: (parameters, inner step from 0) -> scalar.
 Objective = Callable[[Parameters, int], Tensor]
-#: What ``Direction.forward`` is.
-Turn = Callable[[Parameters, Parameters, Memory, int], tuple[Parameters, Memory]]
+#: ``Direction.forward``.
+DirectionFunction = Callable[[Parameters, Parameters, Memory, int], tuple[Parameters, Memory]]
 #: 2 to differentiate through the steps in full, 1 for first order, 0 when no derivative follows.
 Order = Literal[0, 1, 2]
 
@@ -62,14 +71,14 @@ class InnerLoop:
     """Everything that decides how a task is adapted, apart from the starting point and the data.
 
     Attributes:
-        support_forward: the model as a function of its parameters, as it is adapted: (parameters, inputs, inner step) -> outputs.
-        query_forward: the same as it is judged; the two may differ in dropout and in batch statistics.
+        support_forward: the model as it is called while it adapts: (parameters, inputs, inner step) -> outputs.
+        query_forward: the same for query points; the two may differ in dropout and in batch statistics.
         loss: of outputs and targets, averaged over points.
         step_sizes: which parameters move in inner step k, and how far.
         steps: K.
         order: of the derivative that can be taken through the steps.
-        dropout_seed: dropout masks follow from it and from the number of the task, so that they are the same in every step.
-        collects_every_step: query passes collect statistics of their own step, also where the loss of that step has no weight.
+        dropout_seed: dropout masks depend on it and on the number of the task, so they are the same in every step.
+        collects_every_step: whether query passes collect statistics of their own step even if its loss has no weight.
         direction: what the steps follow; ``None`` for the gradient.
     """
 
@@ -96,7 +105,7 @@ class InnerLoop:
         return descend(objective, parameters, self.step_sizes, self.steps, self.order, self.direction)
 
     def support_loss(self, support_x: Tree, support_y: Tree, task: int = 0) -> Objective:
-        """What the inner loop of one task goes down on; arguments as in ``trajectory``."""
+        """The loss that the inner loop of one task descends on; arguments as in ``trajectory``."""
         seed = None if self.dropout_seed is None else stream_seed(self.dropout_seed, task)
 
         def objective(current: Parameters, step: int) -> Tensor:
@@ -106,7 +115,7 @@ class InnerLoop:
         return objective
 
     def answers(self, parameters: Parameters, x: Tree, step: int) -> Tree:
-        """Outputs for query inputs with parameters that ``step`` inner steps made; the pass belongs to the last of these."""
+        """Outputs for query inputs with parameters that ``step`` inner steps made; the pass belongs to the last of them."""
         return self.query_forward(parameters, x, max(step - 1, 0))
 
 
@@ -116,26 +125,26 @@ def descend(
     step_sizes: Callable[[int], Rates],
     steps: int,
     order: Order,
-    turn: Turn | None = None,
+    direction: DirectionFunction | None = None,
 ) -> list[Parameters]:
     """Gradient descent that can itself be differentiated.
 
     Args:
-        objective: what to go down on.
+        objective: what to minimise.
         parameters: the start, by name.
-        step_sizes: the rates of step k, by name; parameters without a rate stay.
-        steps: how many.
+        step_sizes: the rates of step k, by name; parameters without a rate stay as they are.
+        steps: how many to take.
         order: see the module's docstring.
-        turn: what makes a direction of the gradient; the gradient itself when not given.
+        direction: what the steps follow; the gradient when not given.
 
     Returns:
         The parameters after 0, 1, ..., ``steps`` steps.
     """
     trajectory = [parameters]
-    towards = None if turn is None else _Towards(turn)
+    follow = None if direction is None else _WithMemory(direction)
     for step in range(steps):
         rates = step_sizes(step)  # MAML: alpha; MAML++: learned, for each tensor and step
-        trajectory.append(inner_step(objective, trajectory[-1], rates, step, order, towards))
+        trajectory.append(inner_step(objective, trajectory[-1], rates, step, order, follow))
     return trajectory
 
 
@@ -145,11 +154,11 @@ def inner_step(
     rates: Rates,
     step: int,
     order: Order,
-    towards: Callable[[Parameters, Parameters, int], Parameters] | None = None,
+    follow: Callable[[Parameters, Parameters, int], Parameters] | None = None,
 ) -> Parameters:
     """One step, theta - alpha * gradient: equation (1) of Finn et al., 2017; arguments as ``descend``.
 
-    ``towards``: what to follow in place of the gradients, given those and the parameters.
+    ``follow`` makes a direction of the gradients, given these, the parameters and the number of the step; ``None`` leaves them.
     """
     expect_gradients()
     expect_names(list(parameters), list(rates))
@@ -170,9 +179,9 @@ def inner_step(
             materialize_grads=True,  # a parameter the loss does not touch has gradient zero
         )
     with torch.set_grad_enabled(order > 0):
-        if towards is not None:
+        if follow is not None:
             here = {name: current[name] if order == 2 else current[name].detach() for name in rates}
-            found = towards(dict(zip(rates, gradients, strict=True)), here, step)
+            found = follow(dict(zip(rates, gradients, strict=True)), here, step)
             gradients = tuple(found[name] for name in rates)
         after = {
             name: moved(current[name], rate, gradient)
@@ -181,15 +190,15 @@ def inner_step(
     return {**parameters, **after}
 
 
-class _Towards:
+class _WithMemory:
     """A direction, and what it remembers of the steps so far."""
 
-    def __init__(self, turn: Turn) -> None:
-        self.turn = turn
+    def __init__(self, direction: DirectionFunction) -> None:
+        self.direction = direction
         self.memory: Memory = {}
 
     def __call__(self, gradients: Parameters, parameters: Parameters, step: int) -> Parameters:
-        pair = self.turn(gradients, parameters, self.memory, step)
+        pair = self.direction(gradients, parameters, self.memory, step)
         if not isinstance(pair, tuple) or not all(isinstance(part, Mapping) for part in pair) or len(pair) != 2:
             raise TypeError(f"expected a direction to give tensors by name and a memory, got {type(pair).__name__}")
         found, self.memory = pair
@@ -264,7 +273,7 @@ def adapt(
         }
 
     def support_loss(current: Parameters, step: int) -> Tensor:
-        return loss(network(current, support_x, twice=order == 2), support_y)  # ()
+        return loss(network(current, support_x, second_order=order == 2), support_y)  # ()
 
     with explained(("support inputs", support_x), ("support targets", support_y)):
         return descend(support_loss, start, sizes, steps, order, in_turn(direction))

@@ -3,12 +3,14 @@
 A learner is one class, ``Learner``; the functions of ``mamlkit.algorithms`` choose its parts. Each meta-parameter is an ordinary
 ``nn.Parameter``, so that any ``torch.optim`` optimiser drives the outer loop:
 
-    learner = maml(mlp(), loss=F.mse_loss, inner_steps=1, inner_lr=0.01)
+    learner = maml_plus_plus(mlp(), loss=F.mse_loss, inner_steps=5, inner_lr=0.01)
     optimiser = torch.optim.Adam(learner.parameters(), lr=1e-3)
-    for tasks in TaskStream(Sinusoids(), meta_batch=25):
+    stream = TaskStream(Sinusoids(), meta_batch=25)
+    for i, tasks in zip(range(outer_steps), stream):
+        learner.epoch = i // steps_per_epoch  # what is annealed counts in epochs; fit and train_maml do this for you
         optimiser.zero_grad()
         loss = learner.meta_backward(tasks)  # fills .grad, as loss.backward() would
-        optimiser.step()
+        optimiser.step()  # the outer update
 """
 
 from __future__ import annotations
@@ -55,11 +57,12 @@ from mamlkit.functional import (
     structure,
 )
 from mamlkit.inner_loop import Forward, InnerLoop, Loss, Order
-from mamlkit.meta_gradient import AllAtOnce, MetaStep
+from mamlkit.meta_gradient import AllAtOnce, Request
 from mamlkit.outer_loss import FinalStep, OuterLoss
+from mamlkit.randomness import stream_seed
 from mamlkit.reptile import displacement
 from mamlkit.step_sizes import Adapted, FixedStepSize, Rates, StepSizes, which
-from mamlkit.tasks import TaskBatch, TaskList, Tasks, listed, stream_seed
+from mamlkit.tasks import TaskBatch, TaskList, Tasks, listed
 from mamlkit.trees import Several, Tree, each, joined
 from mamlkit.watches import WatchedLoss
 
@@ -70,7 +73,7 @@ Result = TypeVar("Result")
 
 
 class Switches(TypedDict, total=False):
-    """What every algorithm takes besides its own arguments, as ``Learner`` describes it."""
+    """What every algorithm takes besides its own arguments; ``Learner`` describes them."""
 
     adapted: Adapted | None
     direction: Direction | Iterable[Direction] | None
@@ -92,31 +95,35 @@ class Learner(nn.Module):
         step_sizes: how far the inner loop moves each parameter, or a function that makes such step sizes for the parameters
             that are adapted, by name.
         adapted: which parameters the inner loop moves, by their names or by a function of a name, such as
-            ``lambda name: name.endswith("bias")``; all that are learned and have a step size when not given. The others are
-            meta-learned all the same, by every algorithm but Reptile, which leaves them.
-        direction: what inner steps follow in place of the gradient, one part or several in turn: momentum, weight decay,
-            clipping, Adam. See ``mamlkit.directions``. An engine that knows plain descent only gives way to the general one.
-        outer_loss: how the query losses along the inner loop are weighed; the last one alone when not given.
-        order: of derivative: 2 for the full meta-gradient, 1 for the first-order approximation. 0 chooses Reptile, which has no
-            meta-gradient: see ``is_reptile``.
+            ``lambda name: name.endswith("bias")``. When not given: all that are learned and have a step size. The others are
+            still meta-learned by every algorithm but Reptile, which leaves them as they are.
+        direction: what inner steps follow instead of the gradient, one part or several in turn: momentum, weight decay,
+            clipping, Adam. See ``mamlkit.directions``. An engine that only knows plain descent gives way to one that takes any.
+        outer_loss: how the query losses along the inner loop are weighed; when not given, only the last one counts.
+        order: the order of derivative: 2 for the full meta-gradient, 1 for the first-order approximation. 0 chooses Reptile,
+            which has no meta-gradient: see ``is_reptile``.
         first_order_epochs: epochs with order 1 before order 2 begins (derivative-order annealing).
-        batch_norm: weights and statistics of each inner step; ``None`` leaves the model's own batch norm.
+        batch_norm: weights and statistics of each inner step; with ``None`` the model keeps its own batch norm.
         query_statistics: what batch norm normalises query points with at evaluation: the statistics of the query set
             (``"batch"``, transductive) or running statistics collected in meta-training (``"running"``, inductive). Support sets
             and meta-training always use the statistics of the batch.
-        keep_statistics: batch norm uses the running statistics that the model came with, those of pretraining for instance, for
-            support and query, in meta-training and evaluation, and leaves them as they are.
+        keep_statistics: batch norm uses the running statistics that the model came with, for instance those of pretraining, for
+            support and query, in meta-training and evaluation, and does not change them.
         dropout: whether the inner loop of meta-training calls the model in the mode that it is in (``model.train()``, a
-            module's default, drops), or as after ``model.eval()``. Masks of dropout layers, recurrent and attention layers stay
-            the same over the steps of a task; what else draws numbers takes them from torch's generator. Query points and
+            module's default, drops), or as after ``model.eval()``. The masks of dropout, recurrent and attention layers stay the
+            same over the steps of a task; anything else that draws numbers takes them from torch's generator. Query points and
             evaluation see no dropout.
-        seed: of the dropout masks.
+        seed: the seed of the dropout masks.
         autocast: lower precision for the model, for instance ``torch.bfloat16``; losses and updates stay as they are.
         engine: ``"auto"``, or a name in ``mamlkit.engines.ENGINES``; ``print(learner)`` says which was taken. All give the
-            same numbers: in float64 to one part in 10^8, and in float32 no engine is further from float64 than about twice the
-            plain loop is in a forward pass, a gradient and a Hessian-vector product (``make bench`` measures it). Where such an
-            error crosses a kink of ReLU or max-pool, the meta-gradient of one batch can be off by far more, with every engine
-            and with the plain loop.
+            same numbers: in float64 to one part in 10^8, and in float32 within three times the plain loop's own error in a
+            forward pass, a gradient and a Hessian-vector product (``make bench`` measures it). Where such an error crosses a kink
+            of ReLU or max-pool, the meta-gradient of one batch can be off by far more, with every engine and with the plain loop.
+
+    Attributes:
+        epoch: of meta-training, from 0. What is annealed reads it: the weights of ``outer_loss``, and ``first_order_epochs``.
+            ``fit`` and ``train_maml`` move it on. An outer loop of your own has to set it, or nothing is ever annealed.
+        meta_steps: calls of ``meta_backward`` so far; the dropout masks depend on it.
 
     Raises:
         TypeError, ValueError: naming what was expected and what came.
@@ -178,7 +185,7 @@ class Learner(nn.Module):
         self.batch_norm, self.query_statistics = batch_norm, query_statistics
         self.keep_statistics = expect_switch("keep_statistics", keep_statistics)
         self.seed = expect_seed("seed", seed)
-        self.epoch = self.meta_steps = 0  # annealed parts and dropout masks look at these
+        self.epoch = self.meta_steps = 0
         self._known = set(parameters_of(model))
         rates = self.step_sizes(0)
         expect_rates(rates, theta)
@@ -187,12 +194,12 @@ class Learner(nn.Module):
                 f"expected a step size of what is adapted, such as {chosen[0]!r}, got {next(iter(rates))!r}"
             )
         self._adapts_all = set(theta) <= set(rates)
-        self._seen: tuple[object] = (None,)  # the loss that was watched; a tuple, as a module would be registered
-        self._runs_together = True  # until a loss is met that does not
+        self._seen: tuple[object] = (None,)  # the loss that was watched; in a tuple, or torch would register a module
+        self._runs_together = True  # until a loss turns out not to
         self._look()
 
     def _look(self) -> None:
-        """Look at the model as it is now: layers may have come or gone, or have been hooked."""
+        """Look at the model as it is now: layers may have been added, removed or hooked."""
         made = structure(self.model)
         if made != getattr(self, "_made", None):
             self._choose()
@@ -223,13 +230,15 @@ class Learner(nn.Module):
             self._expect_statistics_to_keep()
         self.dropout = dropout and any(drops(module) for module in self.model.modules())
         collects = self.query_statistics == "running" and bool(batch_norm_layers(self.model))
-        general = self.dropout or collects or self.keep_statistics or self._autocast is not None
+        beyond_conv4 = self.dropout or collects or self.keep_statistics or self._autocast is not None
         engine = engine if self._runs_together or engine != "auto" else "task_by_task"
-        self.engine = choose_engine(engine, self.model, general=general, dropout=self.dropout)
+        self.engine = choose_engine(engine, self.model, beyond_conv4=beyond_conv4, dropout=self.dropout)
         self._why = ""
-        if self.direction is not None and not self.engine.turns:
+        if self.direction is not None and not self.engine.follows_directions:
             self._why = f" (as {self.engine_name!r} knows plain descent only)"
-            self.engine = choose_engine("auto" if self._runs_together else "task_by_task", self.model, general=True)
+            self.engine = choose_engine(
+                "auto" if self._runs_together else "task_by_task", self.model, beyond_conv4=True
+            )
         if self.engine_name == "compiled" and (names := list(self._loss_parameters())):
             raise ValueError(f"expected a loss without parameters for engine 'compiled', got {names[0]!r}")
         called, written = self.engine.network(self.model), dict[str, Tensor]()
@@ -260,12 +269,12 @@ class Learner(nn.Module):
 
     @property
     def is_reptile(self) -> bool:
-        """Whether the outer loop goes where the tasks went, ``mamlkit.reptile``, and differentiates no query loss."""
+        """Whether the outer loop moves towards where the tasks went (``mamlkit.reptile``) and differentiates no query loss."""
         return self.order == 0
 
     @property
     def engine_name(self) -> str:
-        """Which engine was taken; one class has one name."""
+        """The name of the engine that was taken."""
         return self.engine.name
 
     @property
@@ -274,17 +283,17 @@ class Learner(nn.Module):
         return 1 if self.order == 2 and self.epoch < self.first_order_epochs else self.order  # MAML++: annealed
 
     def extra_repr(self) -> str:
-        """Shown by ``print``: with the engine that was chosen."""
+        """Shown by ``print``, with the engine that was chosen."""
         why = self._why if self._runs_together else " (as the loss or the model does not run under vmap)"
         return f"inner_steps={self.inner_steps}, order={self.order}, engine={self.engine_name!r}{why}"
 
     def describe(self) -> dict[str, Any]:
-        """What decides the numbers of this learner, besides its tensors: a resumed run must have the same."""
+        """What decides this learner's numbers besides its tensors. A resumed run must have the same."""
         parts: dict[str, Any] = {"order": self.order, "inner_steps": self.inner_steps}
         for name in ("step_sizes", "outer_loss", "batch_norm"):
             parts[name] = _facts(getattr(self, name))
-        turns = [] if self.direction is None else list(getattr(self.direction, "parts", [self.direction]))
-        parts["direction"] = [_facts(part) for part in turns]
+        directions = [] if self.direction is None else list(getattr(self.direction, "parts", [self.direction]))
+        parts["direction"] = [_facts(direction) for direction in directions]
         parts["loss"] = getattr(self.loss, "__qualname__", None) or _facts(self.loss)
         for name in ("first_order_epochs", "query_statistics", "keep_statistics", "dropout", "seed"):
             parts[name] = getattr(self, name)
@@ -292,12 +301,14 @@ class Learner(nn.Module):
         return parts
 
     def inner_loop(self, *, steps: int | None = None, training: bool = False) -> InnerLoop:
-        """How this learner adapts a task; more steps than in training are allowed."""
+        """How this learner adapts a task, with as many steps as in training or with another number."""
         self._look()
-        twice = training and self.current_order == 2
+        second_order = training and self.current_order == 2
         return InnerLoop(
-            support_forward=self._forward(self._support_train if training else self._support_eval, twice=twice),
-            query_forward=self._forward(self._query_train if training else self._query_eval, judges=True),
+            support_forward=self._forward(
+                self._support_train if training else self._support_eval, second_order=second_order
+            ),
+            query_forward=self._forward(self._query_train if training else self._query_eval, of_queries=True),
             loss=self._watched_loss(),
             step_sizes=self._rates,
             steps=self.inner_steps if steps is None else expect_at_least("steps", steps, 1),
@@ -308,7 +319,7 @@ class Learner(nn.Module):
         )
 
     def _watched_loss(self) -> Loss:
-        """The loss, which the first time is watched where it may read anything."""
+        """The loss. If it could read anything besides its arguments, its first call is watched."""
         loss = checked_loss(self.loss)
         kind = self.loss if not isinstance(self.loss, nn.Module) else type(self.loss)
         if self._seen[0] is self.loss or getattr(kind, "__module__", "") in (
@@ -348,11 +359,11 @@ class Learner(nn.Module):
         return self._adapted(name) if callable(self._adapted) else name in self._adapted
 
     def initialisation(self) -> dict[str, Tensor]:
-        """theta, by name; without the batch-norm weights that have a row for each step instead."""
+        """theta, by name, without batch-norm weights that have one row per step instead."""
         return _without_rows(self.model, self.batch_norm)
 
     def meta_parameters(self) -> dict[str, Tensor]:
-        """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step, what else has parameters."""
+        """Everything that meta-training learns: theta, step sizes, batch-norm weights of each step, parameters of other parts."""
         parts = {"step_sizes": self.step_sizes, "direction": self.direction, "batch_norm": self.batch_norm}
         named = {f"model.{name}": value for name, value in self.initialisation().items()}
         for part, module in parts.items():
@@ -361,7 +372,7 @@ class Learner(nn.Module):
         return named | self._loss_parameters()
 
     def _loss_parameters(self) -> dict[str, Tensor]:
-        """What can be learned of the loss, where it is a module."""
+        """The parameters of the loss, if it is a module that has some."""
         if not isinstance(self.loss, nn.Module):
             return {}
         own = {id(parameter) for parameter in self.model.parameters()}
@@ -374,7 +385,7 @@ class Learner(nn.Module):
         Args:
             tasks: the meta-batch; see ``TaskBatch`` for its shapes. Tasks of unequal sizes are a list of batches, ``TaskList``;
                 each task weighs the same, whatever its size.
-            first_task: number of its first task, when a meta-batch is taken in parts.
+            first_task: the number of its first task, when a meta-batch is taken in parts.
 
         Returns:
             The meta-loss ``()``, the mean over tasks of the weighted query losses (Finn et al., 2017, equation 2).
@@ -401,10 +412,10 @@ class Learner(nn.Module):
     def _mean(self, batches: Sequence[TaskBatch], first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean over the tasks of all batches of the loss ``()``, and of what the outer loop follows, by name."""
         direction = self._displacement if self.is_reptile else self._meta_gradient
-        loss, mean = self._generally(partial(direction, batches[0], first_task))
+        loss, mean = self._with_fallback(partial(direction, batches[0], first_task))
         count = batches[0].num_tasks
         for batch in batches[1:]:
-            other, found = self._generally(partial(direction, batch, first_task + count))
+            other, found = self._with_fallback(partial(direction, batch, first_task + count))
             count += batch.num_tasks
             share = batch.num_tasks / count  # of the tasks so far
             loss = torch.lerp(loss, other, share)
@@ -412,28 +423,28 @@ class Learner(nn.Module):
         return loss, mean
 
     def _meta_gradient(self, tasks: TaskBatch, first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The meta-loss ``()`` and its gradient, by the name of the meta-parameter: MAML and most of its relatives."""
+        """The meta-loss ``()`` and its gradient by the name of the meta-parameter, as in MAML and most of its relatives."""
         if not torch.is_grad_enabled():
             raise RuntimeError("expected gradients to be switched on, got meta_backward under torch.no_grad()")
         inner, theta, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
         weights = self.outer_loss.weights(self.inner_steps, self.epoch)  # MAML: 0, ..., 0, 1; MAML++: of each step
         _expect_weights(weights, self.inner_steps)
         try:
-            loss, gradients = self.engine(MetaStep(inner, theta, tasks, weights, list(learned.values()), first_task))
+            loss, gradients = self.engine(Request(inner, theta, tasks, weights, list(learned.values()), first_task))
         except (IndexError, RuntimeError):
             self._explain(tasks)
             raise
         return loss, dict(zip(learned, gradients, strict=True))
 
     def _displacement(self, tasks: TaskBatch, first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same for Reptile, whose direction is no gradient; it moves theta alone."""
+        """The same for Reptile, whose direction is not a gradient, and which only moves theta."""
         theta = self.initialisation()
         groups = self.engine.groups(self.inner_loop(training=True), theta, tasks, first_task)
         loss, direction = displacement(groups, theta, tasks)
         return loss, {f"model.{name}": gone for name, gone in direction.items()}
 
-    def _generally(self, compute: Callable[[], Result]) -> Result:
-        """What ``compute`` gives; with engine ``"auto"`` task by task from now on where a loss does not run under ``vmap``."""
+    def _with_fallback(self, compute: Callable[[], Result]) -> Result:
+        """What ``compute`` gives. If the loss does not run under ``vmap``, engine ``"auto"`` goes on task by task from here."""
         try:
             return compute()
         except Exception as error:
@@ -464,7 +475,7 @@ class Learner(nn.Module):
         self._support_eval.expect_gradients_found()
 
     def written_buffers(self) -> list[Tensor]:
-        """The model's own buffers that the last meta-batch wrote into, batch norm's apart."""
+        """The model's own buffers that the last meta-batch wrote into, except those of batch norm."""
         return [self.model.get_buffer(name) for name in sorted(self._written)]
 
     def adapt(
@@ -478,7 +489,7 @@ class Learner(nn.Module):
         Args:
             support_x: ``(support, *input)``; or a tuple or dict of tensors, see ``mamlkit.trees``.
             support_y: ``(support, *output)``, or class numbers ``(support,)``.
-            steps: K in training when not given.
+            steps: as many as in training, K, when not given.
         """
         expect_points("support", support_x, support_y)
         expect_on_model(
@@ -498,10 +509,10 @@ class Learner(nn.Module):
 
         Args:
             tasks: the batch.
-            steps: K in training when not given.
+            steps: as many as in training, K, when not given.
 
         Returns:
-            ``(steps + 1, tasks, query, *output)``, or a tuple or dict of such where the model gives one.
+            ``(steps + 1, tasks, query, *output)``, or a tuple or dict of such tensors if the model gives one.
         """
         tasks, inner = self.expect_tasks(tasks), self.inner_loop(steps=steps)
 
@@ -515,7 +526,7 @@ class Learner(nn.Module):
 
         try:
             with explained(*_points_of([tasks])):
-                found = self._generally(answers)
+                found = self._with_fallback(answers)
         except (IndexError, RuntimeError):
             self._explain(tasks)
             raise
@@ -525,19 +536,19 @@ class Learner(nn.Module):
     def task_losses(self, outputs: Tree, targets: Tree) -> Tensor:
         """The loss of each task ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
         try:
-            return self._generally(lambda: self.engine.task_losses(self.loss)(outputs, targets))
+            return self._with_fallback(lambda: self.engine.task_losses(self.loss)(outputs, targets))
         except (IndexError, RuntimeError):
             if isinstance(outputs, Tensor) and isinstance(targets, Tensor):
                 explain_labels(self.loss, outputs[0], targets)
             raise
 
     def expect_batches(self, tasks: Tasks) -> list[TaskBatch]:
-        """The batches of these tasks, one or, of unequal sizes, several, once they are known to fit the model."""
+        """The batches of these tasks (several, where sizes differ), checked against the model."""
         tasks = listed(tasks)
         return [self.expect_tasks(batch) for batch in (tasks if isinstance(tasks, TaskList) else [tasks])]
 
     def expect_tasks(self, tasks: TaskBatch) -> TaskBatch:
-        """These tasks, once they are known to fit each other and the model."""
+        """These tasks, checked against each other and the model."""
         expect_same_tasks(tasks)
         tasks = TaskBatch(*tasks)
         named = (
@@ -549,7 +560,7 @@ class Learner(nn.Module):
         return tasks
 
     def _explain(self, tasks: TaskBatch) -> None:
-        """After a failure, say in one line what torch says in many. (On a GPU labels out of range end the process.)"""
+        """After a failure, say in one line what torch says in many. (On a GPU, labels out of range end the process.)"""
         if self._takes_classes():
             self._expect_classes(self.predict(next(each(tasks.query_x))), tasks.support_y, tasks.query_y)
 
@@ -557,7 +568,7 @@ class Learner(nn.Module):
         return self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss)
 
     def _expect_classes(self, outputs: Tree, *targets: Tree) -> None:
-        """Class numbers that fit outputs ``(points, classes, ...)``, where the loss takes such."""
+        """Refuse class numbers that do not fit outputs ``(points, classes, ...)``, where the loss takes classes."""
         if not all(isinstance(value, Tensor) for value in (outputs, *targets)):
             return
         if self._takes_classes() and outputs.ndim > 1:
@@ -582,14 +593,16 @@ class Learner(nn.Module):
         step = self.inner_steps if step is None else expect_at_least("step", step, 0)
         self._look()
         with explained(("inputs", x)):
-            return self._forward(self._query_eval, judges=True)(start, x, max(step - 1, 0))
+            return self._forward(self._query_eval, of_queries=True)(start, x, max(step - 1, 0))
 
-    def _forward(self, network: FunctionalModel, *, judges: bool = False, twice: bool = False) -> Forward:
+    def _forward(self, network: FunctionalModel, *, of_queries: bool = False, second_order: bool = False) -> Forward:
         def forward(parameters: Parameters, x: Tree, step: int) -> Tree:
             if self.batch_norm is None:
-                return network(parameters, x, twice=twice)
-            rows = self.batch_norm.weights(step) | (self.batch_norm.statistics(step) if judges else {})
-            return network({**parameters, **rows}, x, twice=twice)  # MAML++: with the batch norm of this step
+                return network(parameters, x, second_order=second_order)
+            rows = self.batch_norm.weights(step) | (self.batch_norm.statistics(step) if of_queries else {})
+            return network(
+                {**parameters, **rows}, x, second_order=second_order
+            )  # MAML++: with the batch norm of this step
 
         return forward
 
@@ -602,7 +615,7 @@ def _expect_weights(weights: Tensor, steps: int) -> None:
     expect_kind("weights of the query losses", weights, Tensor)
     if weights.shape != (steps,) or not (weights.isfinite().all() and weights.any()):
         raise ValueError(
-            f"expected {steps} finite weights of query losses that are not all 0, one a step, got {weights.tolist()}"
+            f"expected {steps} finite weights of query losses that are not all 0, one per step, got {weights.tolist()}"
         )
 
 
@@ -612,7 +625,7 @@ def _without_rows(model: nn.Module, batch_norm: PerStepBatchNorm | None) -> dict
 
 
 def _made(step_sizes: object, adapted: dict[str, Tensor]) -> StepSizes:
-    """Step sizes, as they are given or as they are made for these parameters."""
+    """The step sizes given, or those that a function given makes for these parameters."""
     if not isinstance(step_sizes, (StepSizes, type)) and callable(step_sizes):
         step_sizes = step_sizes(adapted)
     if not isinstance(step_sizes, StepSizes):

@@ -1,4 +1,4 @@
-"""One object that holds model, learner and optimiser: the shortest way to meta-train a model of your own."""
+"""One object with model, learner and optimiser: the shortest way to meta-train a model of your own."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class ModelAgnosticMetaLearning:
         outer_lr: beta, the learning rate of the meta-optimiser (Adam).
         inner_steps: K.
         plus_plus: MAML++ instead of MAML (Antoniou et al., 2019, arXiv:1810.09502).
-        algorithm: a name in ``mamlkit.algorithms.ALGORITHMS``, such as ``"anil"`` or ``"meta-sgd"``. ``"maml++"`` is not one of
-            them here: it is ``plus_plus``, which goes with ``"maml"`` only.
+        algorithm: a name in ``mamlkit.algorithms.ALGORITHMS``, such as ``"anil"`` or ``"meta-sgd"``, but not ``"maml++"``: that
+            is ``plus_plus``, which only goes with ``"maml"``.
         loss: of outputs and targets, averaged over points; cross-entropy when not given.
         mixed_precision: run the model in bfloat16 where torch deems it safe.
-        switches: what else ``maml_plus_plus``, ``anil`` or ``Learner`` takes, by name: ``step_sizes``, ``dropout``, ...
+        switches: anything else that the algorithm or ``Learner`` takes, by name: ``step_sizes``, ``dropout``, ...
 
     Attributes:
         learner: the ``Learner`` inside.
@@ -102,9 +102,9 @@ class ModelAgnosticMetaLearning:
         """One step of the outer loop on a meta-batch.
 
         Annealed parts of MAML++ count in epochs: ``train_maml`` moves them on; with a loop of your own set
-        ``system.learner.epoch``. Each argument is a tensor with a leading task axis or a list with one tensor a task; in lists
+        ``system.learner.epoch``. Each argument is a tensor with a leading task axis or a list with one tensor per task; in lists
         tasks may differ in size, and each weighs the same. Where a model has several inputs, it is a dict of such tensors, or a
-        list with a tuple or dict a task: see ``mamlkit.trees``.
+        list with a tuple or dict per task: see ``mamlkit.trees``.
 
         Args:
             support_data: ``(tasks, support, *input)``, floating point.
@@ -166,13 +166,13 @@ def train_maml(
     steps_per_epoch: int = 500,
     progress: bool = False,
 ) -> list[float]:
-    """Meta-train for a number of outer steps. For validation, checkpoints and schedules take ``mamlkit.fit``.
+    """Meta-train for a number of outer steps. For validation, checkpoints and schedules, use ``mamlkit.fit``.
 
     Args:
         system: what to train, in place.
         batches: meta-batches, for instance a ``TaskStream``; at least ``steps`` of them.
         steps: outer steps.
-        steps_per_epoch: annealed parts of MAML++ count in epochs of so many outer steps.
+        steps_per_epoch: outer steps per epoch; annealed parts of MAML++ count in epochs.
         progress: show a bar, on the error stream.
 
     Returns:
@@ -212,5 +212,5 @@ def evaluate_maml(system: ModelAgnosticMetaLearning, tasks: Tasks, *, steps: int
 
 
 def expect_system(system: ModelAgnosticMetaLearning) -> ModelAgnosticMetaLearning:
-    """The facade, and not the learner inside."""
+    """The facade, not the learner inside."""
     return expect_kind("system", system, ModelAgnosticMetaLearning, "; for a learner take fit and evaluate")

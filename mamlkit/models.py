@@ -1,4 +1,4 @@
-"""The networks of the course. Any other ``nn.Module`` works too: nothing here is special to meta-learning."""
+"""The networks of the course. Any other ``nn.Module`` works too: nothing here is specific to meta-learning."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def mlp(sizes: Sequence[int] = (1, 40, 40, 1), *, seed: int | None = None) -> nn
 
 
 class Conv4(nn.Sequential):
-    """What ``conv4`` makes: layers in a row, under a name by which engines know them."""
+    """What ``conv4`` makes: layers in sequence, under a name by which engines recognise them."""
 
 
 def conv4(
@@ -57,7 +57,7 @@ def conv4(
 
     Finn et al., 2017, section 5.2 (Omniglot): ``downsample="stride"``, ReLU, and the mean over the last 2 x 2 map.
     Antoniou et al., 2019, section 5: ``downsample="pool"``, ``activation="leaky_relu"``. Weights start as in both codes: Xavier's
-    uniform distribution, biases zero. The convolutions have no bias, which batch norm would cancel exactly.
+    uniform distribution, and zero for biases. The convolutions have no bias, which batch norm would cancel exactly.
 
     Args:
         ways: N, the number of classes of a task; inputs are ``(points, channels, image_size, image_size)``, outputs

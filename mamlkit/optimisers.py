@@ -6,7 +6,7 @@
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=[0.1, 1e-3], total_steps=options.outer_steps)
     fit(learner, tasks, options=options, optimiser=optimiser, schedule=schedule)
 
-What is here looks at them before any work, and says what of them a checkpoint must hold.
+This module checks them before any work, and says what a checkpoint must hold of them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,20 @@ from typing import Any
 
 from torch import Tensor
 from torch.optim import Adam, Optimizer, SparseAdam
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
 from mamlkit.arguments import describe
 from mamlkit.learners import Learner
 
-__all__ = ["adam", "as_plain", "cosine", "expect_optimiser", "expect_schedule", "from_plain", "settings_of", "stretch"]
+__all__ = [
+    "adam",
+    "as_plain",
+    "expect_optimiser",
+    "expect_schedule",
+    "from_plain",
+    "settings_of",
+    "stretch",
+]
 
 
 def adam(learner: Learner, rate: float) -> Adam:
@@ -31,13 +39,8 @@ def adam(learner: Learner, rate: float) -> Adam:
     return Adam(list(learner.meta_parameters().values()), lr=rate)
 
 
-def cosine(optimiser: Optimizer, steps: int, final: float | None) -> LRScheduler:
-    """Half a cosine over the outer steps, from each group's own rate to ``final``; ``None`` keeps the rates."""
-    return ConstantLR(optimiser, 1.0) if final is None else CosineAnnealingLR(optimiser, steps, final)
-
-
 def stretch(schedule: LRScheduler, steps: int) -> None:
-    """Go on with half a cosine as if it had been made for so many outer steps: the rates go up to where that one is now."""
+    """Go on with half a cosine as if it had been made for this many outer steps: the rates rise to where that one is now."""
     if isinstance(schedule, CosineAnnealingLR):
         schedule.T_max, final = steps, schedule.eta_min
         share = (1 + math.cos(math.pi * schedule.last_epoch / steps)) / 2
@@ -49,8 +52,8 @@ def expect_optimiser(optimiser: Optimizer, learner: Learner) -> Optimizer:
     """An optimiser that moves every meta-parameter of a learner and nothing else, by calls of ``step()``.
 
     Raises:
-        TypeError: if it is no optimiser, or takes its steps in another way.
-        ValueError: naming a meta-parameter that it leaves out. (One that shall stay is frozen, ``requires_grad_(False)``.)
+        TypeError: if it is not an optimiser, or takes its steps in another way.
+        ValueError: naming a meta-parameter that it leaves out. (To keep one as it is, freeze it: ``requires_grad_(False)``.)
     """
     if not isinstance(optimiser, Optimizer):
         raise TypeError(f"expected optimiser to be a torch.optim.Optimizer, got {describe(optimiser)}")
@@ -66,7 +69,7 @@ def expect_optimiser(optimiser: Optimizer, learner: Learner) -> Optimizer:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(
             f"expected an optimiser over all of learner.meta_parameters(), got one without {missing[0]!r}{more}; freeze what "
-            "shall stay"
+            "is to stay"
         )
     if foreign := held - {id(parameter) for parameter in learner.parameters()}:
         raise ValueError(
@@ -76,10 +79,10 @@ def expect_optimiser(optimiser: Optimizer, learner: Learner) -> Optimizer:
 
 
 def expect_schedule(schedule: LRScheduler, optimiser: Optimizer | None, steps: int, *, validates: bool) -> LRScheduler:
-    """A schedule of this optimiser that lasts for so many outer steps.
+    """A schedule of this optimiser that lasts for this many outer steps.
 
     Raises:
-        TypeError: if it is no schedule.
+        TypeError: if it is not a schedule.
         ValueError: if it belongs to another optimiser, ends early, or waits for a validation where there is none.
     """
     if not isinstance(schedule, LRScheduler):
@@ -110,11 +113,11 @@ def _groups(optimiser: Optimizer) -> list[dict[str, Any]]:
     return groups
 
 
-_PAIRS = "of pairs"  # JSON knows texts as keys only
+_PAIRS = "of pairs"  # JSON takes only strings as keys
 
 
 def as_plain(value: Any, name: str = "its state") -> Any:
-    """The same as JSON can hold it.
+    """The same in a form that JSON can hold.
 
     Raises:
         TypeError: for a value that JSON cannot hold, a tensor for instance.
@@ -129,7 +132,7 @@ def as_plain(value: Any, name: str = "its state") -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else describe(value)
-    raise TypeError(f"expected an optimiser and a schedule with plain numbers and texts, got {got} for {name!r}")
+    raise TypeError(f"expected an optimiser and a schedule with plain numbers and strings, got {got} for {name!r}")
 
 
 def from_plain(value: Any) -> Any:

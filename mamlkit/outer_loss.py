@@ -66,7 +66,7 @@ class MultiStep:
 
 
 class AnnealedMultiStep:
-    """The multi-step loss of MAML++: from equal weights to the last step alone (Antoniou et al., 2019, section 4).
+    """The multi-step loss of MAML++: from equal weights to the last step only (Antoniou et al., 2019, section 4).
 
     In epoch e of E, every step but the last weighs ``max(1/K - e/(K E), 0.03/K)`` and the last
     ``min(1/K + e (K - 1)/(K E), 1 - (K - 1) 0.03/K)``, as in the authors' code; from epoch E on only the last counts.

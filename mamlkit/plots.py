@@ -14,7 +14,7 @@ from mamlkit.evaluation import Evaluation
 
 __all__ = ["COLOURS", "STYLES", "line_style", "plot_adaptation", "plot_learning_curve", "use_style"]
 
-#: One colour a role, with a contrast of at least 3 to 1 against the white of the figures; lines differ in dash too.
+#: One colour per role, with a contrast of at least 3 to 1 against the white of the figures; lines differ in dash too.
 COLOURS: Mapping[str, str] = MappingProxyType(
     {
         "inner": "#B8860B",
@@ -60,7 +60,7 @@ def use_style() -> None:
 
 
 def plot_adaptation(results: Mapping[str, Evaluation], ax: Axes | None = None, accuracy: bool = False) -> Axes:
-    """Mean query loss (or accuracy) after each inner step with its 95 % interval over tasks, a line a learner.
+    """Mean query loss (or accuracy) after each inner step with its 95 % interval over tasks, one line per learner.
 
     Args:
         results: by name; a name in ``COLOURS`` gets that colour.
@@ -85,10 +85,10 @@ def plot_adaptation(results: Mapping[str, Evaluation], ax: Axes | None = None, a
 
 
 def plot_learning_curve(losses: Sequence[float], ax: Axes | None = None, window: int = 50, name: str = "maml") -> Axes:
-    """The meta-loss of each outer step, faint, and its running mean over ``window`` steps.
+    """The meta-loss of each outer step in a faint line, and its running mean over ``window`` steps.
 
     Args:
-        losses: one number an outer step.
+        losses: one number per outer step.
         ax: where to draw; a new figure when not given.
         window: how many outer steps the mean covers.
         name: of the learner.
@@ -109,6 +109,6 @@ def plot_learning_curve(losses: Sequence[float], ax: Axes | None = None, window:
 
 
 def line_style(name: str) -> dict[str, Any]:
-    """Colour and dash of a role, in whatever case it is written; empty for an unknown name."""
+    """Colour and dash of a role, in upper or lower case; empty for an unknown name."""
     role = name.lower()
     return {"color": COLOURS[role], "linestyle": STYLES.get(role, "-")} if role in COLOURS else {}

@@ -38,11 +38,11 @@ def pretrained_learner(name: str, *, root: Path | None = None) -> tuple[Learner,
     """A shipped learner, ready for ``mamlkit.evaluate``, and the configuration that it was trained with.
 
     Args:
-        name: of a learner, for instance ``"omniglot-maml++-5way-1shot-seed0"``, which has inner rates and batch-norm rows too.
+        name: of a learner, for instance ``"omniglot-maml++-5way-1shot-seed0"``, which also has inner rates and batch-norm rows.
         root: folder of the data, for ``configuration.build_tasks("test")``.
 
     Raises:
-        ValueError: for a name that does not ship, or that of a model's weights alone.
+        ValueError: for a name that does not ship, or for one that is only a model's weights.
     """
     record = pretrained_record(name)
     if "configuration" not in record:

@@ -2,7 +2,8 @@
 
     theta  <-  theta - beta * 1/T sum_t (theta - theta_t^(K))
 
-(Nichol et al., 2018, arXiv:1803.02999, algorithm 2.) No query loss is differentiated, and no meta-parameter but theta has a part.
+(Nichol et al., 2018, arXiv:1803.02999, algorithm 2.) No query loss is differentiated, and theta is the only meta-parameter that
+moves.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def displacement(
     Args:
         groups: the tasks, each of which starts from the same theta.
         parameters: theta, by name.
-        tasks: the batch that the groups are of.
+        tasks: the batch that the groups make up.
 
     Returns:
         The mean query loss after adaptation ``()``, and the direction by parameter name.

@@ -1,4 +1,4 @@
-"""What is around a run, shared by the command line and the recipes: its folder, best checkpoints, processes, memory."""
+"""What the command line and the recipes share about a run: its folder, its best checkpoints, processes, memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from mamlkit.arguments import expect_kind
 from mamlkit.checkpoint import latest_checkpoint
 from mamlkit.configuration import Configuration
 from mamlkit.data.episodes import ImageTasks
+from mamlkit.data.sinusoids import Sinusoids
 from mamlkit.learners import Learner
 from mamlkit.training import best_of, load_learner, of_a_run
 
-__all__ = ["TEST_SEED", "image_shape", "load_best", "peak_memory_mb", "processes", "read_configuration"]
-
-#: The same test tasks for every run.
-TEST_SEED = 2_000_003
+__all__ = ["image_shape", "load_best", "peak_memory_mb", "processes", "read_configuration"]
 
 
 def read_configuration(folder: Path) -> Configuration:
@@ -60,14 +59,16 @@ def load_best(
     return learners, names[:count]
 
 
-def image_shape(source: object) -> tuple[int, int, int] | None:
-    """Channels, height and width of the inputs; ``None`` where they are not images."""
-    return source.image_shape if isinstance(source, ImageTasks) else None
+def image_shape(source: ImageTasks | Sinusoids) -> tuple[int, int, int] | None:
+    """Channels, height and width of the inputs; ``None`` for sinusoids."""
+    if isinstance(source, Sinusoids):
+        return None
+    return expect_kind("the tasks of a run", source, ImageTasks).image_shape
 
 
 @contextlib.contextmanager
 def processes(device: str) -> Iterator[int]:
-    """Join the other processes that ``torchrun`` started; the rank of this one."""
+    """Join the other processes that ``torchrun`` started; gives the rank of this one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0
         return

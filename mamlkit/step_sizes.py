@@ -1,7 +1,7 @@
 """How far an inner step goes: one rate for everything, or rates that are learned like weights.
 
-A ``StepSizes`` says for each inner step which parameters are adapted and how far: ``step_sizes(k)`` is a mapping from
-parameter name to the rate of step ``k``. Parameters it does not name keep their meta-learned value (that is all ANIL is).
+A ``StepSizes`` says which parameters each inner step adapts, and how far: ``step_sizes(k)`` maps parameter names to the rates of
+step ``k``. Parameters that it does not name keep their meta-learned values (which is all there is to ANIL).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Adapted", "FixedStepSize", "LearnedStepSizes", "Rates", "StepSizes",
 
 #: Parameter name -> step size: a scalar, or one number for each of its entries.
 Rates = Mapping[str, Tensor | float]
-#: Names of parameters, or a function that says of a name whether it is one.
+#: Names of parameters, or a function that picks them by name.
 Adapted = Iterable[str] | Callable[[str], bool]
 
 
@@ -26,7 +26,7 @@ def which(names: Iterable[str], adapted: Adapted | None) -> list[str]:
     """The parameters that the inner loop moves: those of ``names`` that are in ``adapted``; all where it is ``None``.
 
     Raises:
-        TypeError, ValueError: if ``adapted`` is neither names nor a function, names something else, or leaves nothing.
+        TypeError, ValueError: if ``adapted`` is neither names nor a function, names something unknown, or picks nothing.
     """
     names = list(names)
     if adapted is None:
@@ -78,12 +78,12 @@ class FixedStepSize(StepSizes):
 
 
 class LearnedStepSizes(StepSizes):
-    """Rates that are meta-learned along with the initialisation; they may become negative, nothing clamps them.
+    """Rates that are meta-learned along with the initialisation. They may become negative: nothing clamps them.
 
     ``per`` says how finely:
 
-    * ``"tensor"``: one rate a parameter tensor;
-    * ``"tensor_and_step"``: one a tensor and inner step, LSLR (Antoniou et al., 2019, arXiv:1810.09502, section 4);
+    * ``"tensor"``: one rate per parameter tensor;
+    * ``"tensor_and_step"``: one per tensor and inner step, LSLR (Antoniou et al., 2019, arXiv:1810.09502, section 4);
     * ``"parameter"``: one for every single entry, Meta-SGD (Li et al., 2017, arXiv:1707.09835, equation 3).
 
     Args:

@@ -1,7 +1,7 @@
 """Two ways to take the tasks of a batch: one after the other, or all together.
 
-Both describe the same computation, as groups of tasks that can be asked for what MAML needs of a task: ``adapt()``, the inner
-loop, and ``query_loss(parameters, step)``, how good its result is. Engines put these together and differentiate.
+Both describe the same computation, as groups of tasks with what MAML needs of a task: ``adapt()``, the inner loop, and
+``query_loss(parameters, step)``, how good its result is. Engines put these together and differentiate.
 
 * ``one_by_one`` works for every module and holds one task at a time;
 * ``together`` runs the model under ``torch.func.vmap``: many times faster for small networks. Not for modules with batch norm,
@@ -20,13 +20,13 @@ from torch.func import vmap
 from torch.nn import functional as F
 
 from mamlkit.functional import Parameters, is_strange
-from mamlkit.inner_loop import InnerLoop, Loss, Objective, Turn, descend
+from mamlkit.inner_loop import DirectionFunction, InnerLoop, Loss, Objective, descend
 from mamlkit.tasks import TaskBatch
 from mamlkit.trees import Tree, each, joined, mapped
 
 __all__ = ["Grouping", "Queries", "TaskGroup", "each_task", "one_by_one", "safe_under_vmap", "together"]
 
-# Modules that act on each point alone and draw nothing: safe under vmap, second derivatives included.
+# Modules that act on each point separately and draw nothing: safe under vmap, second derivatives included.
 _POINTWISE = (
     nn.Sequential, nn.ModuleList, nn.Linear, nn.Flatten, nn.Identity, nn.LayerNorm,
     nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Tanh, nn.Sigmoid,
@@ -38,18 +38,14 @@ class Queries:
     """The query sets of some tasks of a group.
 
     Attributes:
-        tasks: which of the group; ``None`` for a group of one task whose parameters have no axis for tasks.
+        tasks: which tasks of the group.
         outputs: (their parameters, number of inner steps that made them) -> ``(tasks, query, *output)``.
         losses: those outputs -> ``(tasks,)``.
     """
 
-    tasks: slice | None
+    tasks: slice
     outputs: Callable[[Parameters, int], Tree]
     losses: Callable[[Tree], Tensor]
-
-    def of(self, parameters: Parameters) -> Parameters:
-        """The parameters of these tasks."""
-        return parameters if self.tasks is None else {name: value[self.tasks] for name, value in parameters.items()}
 
     def loss(self, parameters: Parameters, step: int) -> Tensor:
         """The sum of the losses of these tasks ``()``, with parameters of these tasks that ``step`` inner steps made."""
@@ -58,27 +54,31 @@ class Queries:
 
 @dataclass(frozen=True)
 class TaskGroup:
-    """Some tasks of a batch, computed in one go. Their parameters are named, as those of one task are.
+    """Some tasks of a batch, computed in one go. Their parameters go by the names that those of a single task have.
 
     Attributes:
         inner: how each of them is adapted.
-        start: theta for each task, by name, with a leading axis for the tasks; without it in a group of one task.
-        support_loss: (parameters, inner step from 0) -> the sum of the tasks' support losses ``()``. Tasks do not touch each
-            other, so that its gradient is, row by row, the gradient of each.
-        pieces: the query sets, in pieces that can be computed one at a time. Only an engine that does so looks at them.
+        start: theta for each task, by name, with a leading axis for the tasks where ``has_axis`` says so.
+        support_loss: (parameters, inner step from 0) -> the sum of the tasks' support losses ``()``. Tasks do not affect each
+            other, so row by row its gradient is the gradient of each.
+        pieces: the query sets, in pieces that can be computed one at a time.
+        has_axis: whether parameters have an axis for the tasks; those of a group of one task need none.
     """
 
     inner: InnerLoop
     start: Parameters
     support_loss: Objective
     pieces: Sequence[Queries]
+    has_axis: bool = True
 
     def adapt(self) -> list[Parameters]:
         """The inner loop: the parameters after 0, 1, ..., K steps, theta^(0) to theta^(K)."""
-        turn: Turn | None = self.inner.direction
-        if turn is not None and self.pieces[0].tasks is not None:
-            turn = vmap(turn, in_dims=(0, 0, 0, None))  # each task's own
-        return descend(self.support_loss, self.start, self.inner.step_sizes, self.inner.steps, self.inner.order, turn)
+        direction: DirectionFunction | None = self.inner.direction
+        if direction is not None and self.has_axis:
+            direction = vmap(direction, in_dims=(0, 0, 0, None))  # each task's own
+        return descend(
+            self.support_loss, self.start, self.inner.step_sizes, self.inner.steps, self.inner.order, direction
+        )
 
     def query_loss(self, parameters: Parameters, step: int) -> Tensor:
         """The sum of the tasks' query losses ``()``, with parameters that ``step`` inner steps made."""
@@ -88,22 +88,25 @@ class TaskGroup:
     def query_losses(self, parameters: Parameters, step: int) -> Iterator[Tensor]:
         """The summands of ``query_loss``, one for each piece ``()``."""
         for piece in self.pieces:
-            yield piece.loss(piece.of(parameters), step)
+            yield piece.loss(self.part(piece, parameters), step)
 
     def query_outputs(self, parameters: Parameters, step: int) -> Tree:
-        """What the query points are answered with ``(tasks, query, *output)``; arguments as ``query_loss``."""
-        return joined(torch.cat, [piece.outputs(piece.of(parameters), step) for piece in self.pieces])
+        """The outputs for the query points ``(tasks, query, *output)``; arguments as in ``query_loss``."""
+        return joined(torch.cat, [piece.outputs(self.part(piece, parameters), step) for piece in self.pieces])
+
+    def part(self, piece: Queries, parameters: Parameters) -> Parameters:
+        """The parameters of the tasks of a piece."""
+        return {name: value[piece.tasks] for name, value in parameters.items()} if self.has_axis else parameters
 
     def collect(self, parameters: Parameters, step: int) -> None:
-        """Where each inner step has batch statistics of its own, let this one see its query points, although nothing is asked."""
+        """Where each inner step has statistics of its own, show this one its query points, although their loss does not count."""
         if self.inner.collects_every_step:
             with torch.no_grad():
                 self.query_outputs(parameters, step)
 
     def summed(self, values: Parameters) -> Parameters:
         """Sums over the tasks of the group."""
-        single = self.pieces[0].tasks is None
-        return values if single else {name: value.sum(0) for name, value in values.items()}
+        return {name: value.sum(0) for name, value in values.items()} if self.has_axis else values
 
 
 #: Takes the tasks of a meta-batch one by one, or together.
@@ -117,7 +120,7 @@ def one_by_one(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first
         inner: how a task is adapted.
         parameters: where every task starts, by name.
         tasks: the batch.
-        first_task: number of its first task, for the dropout masks.
+        first_task: the number of its first task, for the dropout masks.
     """
     for number, task in enumerate(zip(*map(each, tasks), strict=True), start=first_task):
         yield _one(inner, parameters, task, number)
@@ -126,11 +129,11 @@ def one_by_one(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first
 def _one(inner: InnerLoop, parameters: Parameters, task: tuple[Tree, ...], number: int) -> TaskGroup:
     support_x, support_y, query_x, query_y = task
     queries = Queries(
-        tasks=None,
+        tasks=slice(None),
         outputs=lambda current, step: mapped(_one_task, inner.answers(current, query_x, step)),  # (1, query, *output)
         losses=lambda outputs: inner.loss(mapped(_the_task, outputs), query_y)[None],  # (1,)
     )
-    return TaskGroup(inner, parameters, inner.support_loss(support_x, support_y, number), [queries])
+    return TaskGroup(inner, parameters, inner.support_loss(support_x, support_y, number), [queries], has_axis=False)
 
 
 def _one_task(value: Tensor) -> Tensor:
@@ -142,7 +145,7 @@ def _the_task(value: Tensor) -> Tensor:
 
 
 def together(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_task: int = 0) -> Iterator[TaskGroup]:
-    """One group of all tasks; arguments as ``one_by_one``."""
+    """One group of all tasks; arguments as in ``one_by_one``."""
     losses = vmap(inner.loss)
 
     def support_loss(current: Parameters, step: int) -> Tensor:
@@ -159,7 +162,7 @@ def together(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_t
 
 
 def safe_under_vmap(model: nn.Module) -> bool:
-    """Whether a model is known to be right under ``together``: only layers that act on each point alone."""
+    """Whether a model is known to be right under ``together``: all its layers act on each point separately."""
     return all(type(module) in _POINTWISE and not is_strange(module) for module in model.modules())
 
 
@@ -172,10 +175,12 @@ def each_task(loss: Loss) -> Callable[[Tree, Tree], Tensor]:
     def cross_entropy(outputs: Tree, labels: Tree) -> Tensor:
         if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
             return one_after_the_other(outputs, labels)
-        if labels.dtype != torch.int64 or outputs.ndim != 3:  # probabilities, maps, or a mistake that the loss names
+        if (
+            labels.dtype != torch.int64 or outputs.ndim != 3
+        ):  # probabilities, maps, or a mistake that the loss will name
             return one_after_the_other(outputs, labels)
         with torch.no_grad():
-            loss(outputs[0], labels[0])  # looks at shapes and types
+            loss(outputs[0], labels[0])  # checks shapes and types
         counts = labels != -100  # as in torch: points with this label are left out
         chosen = outputs.log_softmax(-1).gather(-1, labels.where(counts, 0)[..., None])[..., 0]  # (tasks, points)
         number = counts.sum(1)  # (tasks,)

@@ -1,6 +1,6 @@
 """A batch of tasks, and the seeded stream of batches that meta-training reads.
 
-In meta-learning a *task* is what a data point is elsewhere: a small learning problem with a support set to adapt on and a
+In meta-learning, a *task* is what a data point is elsewhere: a small learning problem with a support set to adapt on and a
 query set to be judged on (Vinyals et al., 2016, arXiv:1606.04080).
 """
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_convert
 
 from mamlkit.arguments import describe, expect_at_least, expect_kind, expect_seed
+from mamlkit.randomness import stream_seed
 from mamlkit.trees import Tree, first, joined, leaves, mapped
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "expect_distribution",
     "listed",
     "prefetched",
-    "stream_seed",
 ]
 
 
@@ -70,13 +70,13 @@ class TaskBatch(NamedTuple):
 class TaskList(tuple[TaskBatch, ...]):
     """Tasks of unequal sizes: batches one after the other, in each of which the tasks have one shape.
 
-    A list of ``TaskBatch`` does in its place. Tasks of one shape are computed faster in one batch than in several.
+    A plain list of ``TaskBatch`` works just as well. Tasks of one shape are computed faster in one batch than in several.
 
     Args:
         batches: at least one.
 
     Raises:
-        TypeError, ValueError: for something else than batches, or none.
+        TypeError, ValueError: if there is anything but batches, or no batch.
     """
 
     def __new__(cls, batches: Iterable[TaskBatch]) -> TaskList:  # noqa: D102
@@ -91,9 +91,9 @@ class TaskList(tuple[TaskBatch, ...]):
     def of(
         support_x: Sequence[Tree], support_y: Sequence[Tree], query_x: Sequence[Tree], query_y: Sequence[Tree]
     ) -> TaskList:
-        """Tasks from lists with one tensor a task, without an axis for tasks: ``(points, ...)``, as ``TaskBatch`` has it.
+        """Tasks from lists with one tensor per task, without an axis for tasks: ``(points, ...)``, see ``TaskBatch``.
 
-        Neighbours of one shape come into one batch.
+        Neighbours of the same shape go into one batch.
         """
         parts = (support_x, support_y, query_x, query_y)
         if len(set(map(len, parts))) > 1:
@@ -131,7 +131,7 @@ Tasks = TaskBatch | Sequence[TaskBatch]
 
 
 def listed(tasks: Tasks) -> TaskBatch | TaskList:
-    """Tasks that know their number; a list of batches becomes a ``TaskList``."""
+    """The tasks, as something with ``num_tasks``: a list of batches becomes a ``TaskList``."""
     if isinstance(tasks, (TaskBatch, TaskList)) or not _holds_batches(tasks):
         return tasks  # type: ignore[return-value]  # something else is refused where its tensors are looked at
     return TaskList(tasks)
@@ -145,26 +145,26 @@ def _holds_batches(tasks: object) -> bool:
 class TaskDistribution(Protocol):
     """Anything that draws tasks: sinusoids, characters, the reader's own images.
 
-    Where it also has ``fingerprint()``, a text that is another one for other data, ``fit`` notices data that has changed since
-    a run began.
+    Where it also has ``fingerprint()``, a string that differs where the data does, ``fit`` notices that data has changed since a
+    run began.
     """
 
     def sample(self, num_tasks: int, generator: torch.Generator) -> Tasks:
-        """Draw ``num_tasks`` tasks; the generator alone decides which. Tasks of unequal sizes are a list of batches."""
+        """Draw ``num_tasks`` tasks; only the generator decides which. Tasks of unequal sizes are a list of batches."""
         ...
 
 
 class TaskStream:
-    """An endless stream of meta-batches: batch number ``i`` depends on the seed and on ``i`` only.
+    """An endless stream of meta-batches: batch number ``i`` depends only on the seed and on ``i``.
 
-    So a run that stops after batch ``i`` resumes with ``start=i``. With several processes each takes its share of the
-    *same* batch: the tasks of a run do not depend on how many processes run it.
+    So a run that stopped after ``i`` batches resumes with ``start=i``. With several processes, each takes its share of the *same*
+    batch: the tasks of a run do not depend on how many processes run it.
 
     Args:
         distribution: where tasks come from.
-        meta_batch: tasks a batch, over all processes.
-        seed: of the stream.
-        start: number of the first batch.
+        meta_batch: tasks per batch, over all processes.
+        seed: the seed of the stream.
+        start: the number of the first batch.
         rank: which process this is.
         world_size: how many processes share each batch; must divide ``meta_batch``.
 
@@ -202,7 +202,7 @@ class TaskStream:
         tasks = listed(self.distribution.sample(self.meta_batch, generator))
         expect_kind("what sample() gives", tasks, (TaskBatch, TaskList))
         if tasks.num_tasks != self.meta_batch:
-            raise ValueError(f"expected sample({self.meta_batch}, ...) to give so many tasks, got {tasks.num_tasks}")
+            raise ValueError(f"expected sample({self.meta_batch}, ...) to give that many tasks, got {tasks.num_tasks}")
         return tasks.select(self.share)
 
     def __iter__(self) -> Iterator[Any]:
@@ -212,7 +212,7 @@ class TaskStream:
 
 
 def expect_distribution(distribution: TaskDistribution) -> TaskDistribution:
-    """Something with ``sample(num_tasks, generator)``, and no class of such things."""
+    """An object with ``sample(num_tasks, generator)``, not a class of such objects."""
     sample = getattr(distribution, "sample", None)
     if isinstance(distribution, (type, Tensor)) or not callable(sample):
         raise TypeError(
@@ -222,7 +222,7 @@ def expect_distribution(distribution: TaskDistribution) -> TaskDistribution:
 
 
 def prefetched(stream: TaskStream, *, pin_memory: bool = False) -> DataLoader[TaskBatch]:
-    """The batches of a stream, drawn by a process of its own while the last one is being trained on.
+    """The batches of a stream, drawn by another process while the last one is being trained on.
 
     Args:
         stream: where batches come from, in its order.
@@ -242,15 +242,3 @@ class _Batches(IterableDataset[TaskBatch]):
 
     def __iter__(self) -> Iterator[TaskBatch]:
         return iter(self.stream)
-
-
-def stream_seed(seed: int, number: int) -> int:
-    """One seed for each pair (seed of the stream, number of the batch): far apart even for neighbours.
-
-    Multiplying by a large odd constant and folding the high half down is the finaliser of SplitMix64 (Steele et al., 2014).
-    """
-    mask = (1 << 64) - 1
-    mixed = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & mask
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & mask
-    return (mixed ^ (mixed >> 31)) >> 1  # torch takes seeds below 2**63 without sign trouble

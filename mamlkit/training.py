@@ -2,11 +2,11 @@
 
     fit(learner, glyphs("train", queries=1), options=TrainingOptions(epochs=5), validation=glyphs("validation"), folder="runs/a")
 
-Under ``torchrun`` every process takes its share of each meta-batch and the meta-gradients are averaged: the parameters are the
-same as in one process, up to rounding. So are running statistics of batch norm, where a learner collects them: the processes'
-shares are put together as if the tasks had come one after the other.
+Under ``torchrun`` every process takes its share of each meta-batch, and the meta-gradients are averaged: the parameters are the
+same as in one process, up to rounding. So are the running statistics of batch norm, if a learner collects them: the processes'
+shares are combined as if the tasks had come one after the other.
 
-A resumed run is, bit for bit, the one that was not interrupted, with the same number of threads and versions of the software.
+With the same number of threads and the same versions of the software, a resumed run is, bit for bit, the uninterrupted one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 from tqdm.auto import tqdm
 
 from mamlkit._files import append, remove_stale, write_atomically
@@ -49,18 +49,16 @@ from mamlkit.learners import Learner
 from mamlkit.optimisers import (
     adam,
     as_plain,
-    cosine,
     expect_optimiser,
     expect_schedule,
     from_plain,
     settings_of,
     stretch,
 )
+from mamlkit.randomness import VALIDATION_SEED
 from mamlkit.tasks import TaskBatch, TaskDistribution, TaskList, TaskStream
 
 __all__ = ["History", "TrainingDiverged", "TrainingOptions", "fit", "load_learner"]
-
-VALIDATION_SEED = 1_000_003  # the same validation tasks for every run
 
 
 @dataclass(frozen=True)
@@ -71,17 +69,17 @@ class TrainingOptions:
         epochs: of ``steps_per_epoch`` outer steps each; annealed parts count in epochs.
         steps_per_epoch: outer steps between validations.
         meta_batch: tasks in each outer step, over all processes.
-        outer_lr: beta, Adam's learning rate. An optimiser of one's own has its own.
+        outer_lr: beta, Adam's learning rate. An optimiser of your own has its own.
         cosine: anneal it to ``final_outer_lr`` along half a cosine (Loshchilov and Hutter, 2017, arXiv:1608.03983, equation 5),
-            where no schedule is given. Each parameter group starts from its own rate.
-        final_outer_lr: what the cosine ends at.
-        clip_norm: scale the meta-gradient down to this norm where it is longer; ``None``: never.
+            unless a schedule is given. Each parameter group starts from its own rate.
+        final_outer_lr: where the cosine ends.
+        clip_norm: scale longer meta-gradients down to this norm; ``None``: never.
         validation_tasks: tasks in each validation.
-        patience: stop after so many epochs without a better validation; ``None``: never.
-        keep_best: checkpoints kept, by validation accuracy (by loss where targets are not classes).
+        patience: stop after this many epochs without a better validation; ``None``: never.
+        keep_best: how many checkpoints to keep, by validation accuracy (by loss if targets are not classes).
         checkpoint_every: outer steps between checkpoints, besides the one after each epoch.
-        log_every: outer steps a row of the learning curve covers.
-        seed: of the task stream.
+        log_every: outer steps per row of the learning curve.
+        seed: the seed of the task stream.
     """
 
     epochs: int = 20
@@ -113,7 +111,7 @@ class TrainingOptions:
 
     @property
     def outer_steps(self) -> int:
-        """Of the whole run."""
+        """Outer steps of the whole run."""
         return self.epochs * self.steps_per_epoch
 
 
@@ -123,15 +121,15 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass
 class History:
-    """Where a run stands; all of it but the learning curve, which is in ``curves.csv``, is in each checkpoint.
+    """The state of a run. Each checkpoint holds all of it but the learning curve, which is in ``curves.csv``.
 
     Attributes:
         step: outer steps taken.
         rows: the learning curve, oldest first.
         best: kept checkpoints as (score, name), best first.
-        loss_sum: of the meta-losses since the last row.
-        loss_count: how many those are.
-        seconds: of training so far.
+        loss_sum: the sum of the meta-losses since the last row.
+        loss_count: how many of them there are.
+        seconds: how long training has taken so far.
         stopped_early: whether patience ran out.
     """
 
@@ -171,8 +169,8 @@ def fit(
         folder: where ``curves.csv`` and ``checkpoints/`` go; nothing is written when not given.
         resume: go on from the last whole checkpoint in ``folder``, bit for bit as if never interrupted. Everything must be as it
             was: options, learner, optimiser and schedule as they were made for the first call, and the tasks, as far as they
-            have a ``fingerprint()``. More epochs are allowed: the cosine is stretched over them, a schedule of one's own goes on
-            as torch has it.
+            have a ``fingerprint()``. More epochs are allowed: the cosine is stretched over them, and a schedule of your own goes
+            on as torch has it.
         progress: show a bar, on the error stream.
         metric: of the outputs and targets of a task, one number, larger is better: ranks the checkpoints in place of accuracy
             or loss.
@@ -182,9 +180,9 @@ def fit(
 
     Raises:
         TrainingDiverged: naming the outer step, the seed and the last good checkpoint, which is kept.
-        ValueError: if ``folder`` already holds a run and ``resume`` is off, or holds none or another one and it is on; if the
-            optimiser or the schedule do not fit.
-        TypeError: if ``optimiser`` or ``schedule`` are none of torch, or hold what a checkpoint cannot.
+        ValueError: if ``folder`` already holds a run and ``resume`` is off, or holds none or a different one and it is on; if the
+            optimiser or the schedule does not fit.
+        TypeError: if ``optimiser`` or ``schedule`` is not one of torch's, or holds something that a checkpoint cannot.
     """
     expect_learner(learner)
     options = TrainingOptions() if options is None else expect_kind("options", options, TrainingOptions)
@@ -243,6 +241,22 @@ def _train(
     return run.history
 
 
+def default_schedule(optimiser: Optimizer, options: TrainingOptions, *, own: bool) -> LRScheduler:
+    """The schedule of a run that was given none.
+
+    Args:
+        optimiser: what it is for.
+        options: of the run; ``cosine`` decides.
+        own: whether the optimiser was given, with rates of its own.
+    """
+    if options.cosine:
+        return CosineAnnealingLR(optimiser, options.outer_steps, options.final_outer_lr)
+    if own:
+        return ConstantLR(optimiser, 1.0)
+    # A constant rate as well. It stays a cosine from outer_lr to outer_lr, whose state is what checkpoints hold.
+    return CosineAnnealingLR(optimiser, options.outer_steps, options.outer_lr)
+
+
 def load_learner(learner: Learner, checkpoint: str | Path) -> dict[str, Any]:
     """Put the tensors of a checkpoint into a learner of the same make, and return the checkpoint's record.
 
@@ -268,7 +282,7 @@ def best_of(record: Mapping[str, Any]) -> list[tuple[float, str]]:
 
 @contextlib.contextmanager
 def of_a_run(path: Path) -> Iterator[None]:
-    """A record may be whole and yet not what ``fit`` wrote."""
+    """Inside, a record is read that may be whole and yet not what ``fit`` wrote; errors then say so."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
@@ -280,7 +294,7 @@ def of_a_run(path: Path) -> Iterator[None]:
 
 
 def _of_learner(learner: Learner, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint that are the learner's, once they are known to fit it."""
+    """The tensors of a checkpoint that belong to the learner, checked against it."""
     own = {key.removeprefix("learner."): value for key, value in tensors.items() if key.startswith("learner.")}
     expected = {key: tuple(value.shape) for key, value in learner.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in own.items()}
@@ -308,7 +322,7 @@ class _Run:
         self.learner, self.options, self.folder, self.writes, self.metric = learner, options, folder, writes, metric
         self.parameters = list(learner.meta_parameters().values())
         self.device = self.parameters[0].device
-        # What a resumed run must have again, besides the options.
+        # What must be the same in a resumed run, besides the options.
         self.facts = {
             "learner": learner.describe(),
             "optimiser_settings": settings_of(optimiser),
@@ -316,10 +330,7 @@ class _Run:
         }
         self.stretches = schedule is None
         self.optimiser = adam(learner, options.outer_lr) if optimiser is None else optimiser
-        if schedule is None:
-            final = options.final_outer_lr if options.cosine else None if optimiser else options.outer_lr
-            schedule = cosine(self.optimiser, options.outer_steps, final)
-        self.schedule = schedule
+        self.schedule = schedule or default_schedule(self.optimiser, options, own=optimiser is not None)
         self.history = History()
 
     def outer_step(self, tasks: TaskBatch | TaskList, processes: Processes) -> float:
@@ -385,13 +396,13 @@ class _Run:
             self._take(newest, tensors, record)
 
     def _take(self, newest: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-        """Put a checkpoint into the moving parts, once it is known to be one of this run."""
+        """Put a checkpoint into the moving parts, after checking that it is one of this run."""
         more = self._expect_same_options(record["options"])
         if more and record["history"]["stopped_early"]:
             raise ValueError(f"expected a run that can go on, got one that patience has stopped at {newest.name}")
         _of_learner(self.learner, tensors)
         for part, kept in self.facts.items():
-            default = settings_of(None) if part.endswith("_settings") else {}  # of runs of old
+            default = settings_of(None) if part.endswith("_settings") else {}  # of earlier versions
             _expect_same(part.removesuffix("_settings"), record.get(part, default), kept)
         load_learner(self.learner, newest)
         moments = {k.removeprefix("optimiser."): v for k, v in tensors.items() if k.startswith("optimiser.")}
@@ -402,7 +413,7 @@ class _Run:
         if more and self.stretches:
             stretch(self.schedule, self.options.outer_steps)
         best = best_of(record)
-        rows = record["history"]["rows"]  # in runs of old the rows themselves, else how many there are in curves.csv
+        rows = record["history"]["rows"]  # how many are in curves.csv; in earlier versions the rows themselves
         if not isinstance(rows, (int, list)):
             raise TypeError(f"rows={rows!r}")
         self.history = History(**{**record["history"], "best": best, "rows": rows if isinstance(rows, list) else []})
@@ -419,7 +430,7 @@ class _Run:
             )
 
     def _expect_same_options(self, recorded: Mapping[str, Any]) -> bool:
-        """The options of the run; whether there are more epochs now."""
+        """Refuse options that are not the run's own; say whether there are more epochs now."""
         for name, value in dataclasses.asdict(self.options).items():
             if value != recorded.get(name) and not (name == "epochs" and value > recorded[name]):
                 raise ValueError(f"expected the run's own {name}={recorded.get(name)}, got {value}")
@@ -476,7 +487,7 @@ class _Run:
                 remove_checkpoint(path)
 
     def _write_row(self) -> None:
-        """Add the last row to the file: so it takes no longer when the run is long."""
+        """Append the last row to the file, so that this takes no longer in a long run."""
         if self.folder is not None and self.writes:
             if len(self.history.rows) == 1:
                 return self._write_curves()
@@ -518,11 +529,11 @@ def _checkpoint_folder(folder: str | Path | None, resume: bool) -> Path | None:
         return None
     expect_kind("folder", folder, (str, Path))
     if folder == "":
-        raise ValueError("expected the name of a folder, got an empty text")
+        raise ValueError("expected the name of a folder, got an empty string")
     try:
         folder = Path(folder).expanduser()
     except RuntimeError:
-        raise ValueError(f"expected a folder of a user that there is, got {folder}") from None
+        raise ValueError(f"expected a folder of a user that exists, got {folder}") from None
     checkpoints = folder / "checkpoints"
     for place in (folder, checkpoints):
         if place.exists() and not place.is_dir():
@@ -536,7 +547,7 @@ def _checkpoint_folder(folder: str | Path | None, resume: bool) -> Path | None:
 
 
 def _expect_used(options: TrainingOptions, validation: TaskDistribution | None, metric: Loss | None) -> None:
-    """What looks at validations needs some."""
+    """Refuse options that look at validations where there are none."""
     if metric is not None:
         expect_function("metric", metric, "outputs and targets")
     for name, value in (("metric", metric), ("patience", options.patience)):
@@ -545,14 +556,14 @@ def _expect_used(options: TrainingOptions, validation: TaskDistribution | None, 
 
 
 def _expect_own_rate(options: TrainingOptions, optimiser: Optimizer) -> None:
-    """An ``outer_lr`` that an optimiser of one's own does not have would do nothing."""
+    """Refuse an ``outer_lr`` that would do nothing, as the optimiser given does not have it."""
     rates = [group.get("initial_lr", group["lr"]) for group in optimiser.param_groups]
     if options.outer_lr not in (TrainingOptions.outer_lr, *rates):
         raise ValueError(f"expected outer_lr only without an optimiser, which has its own rate, got {options.outer_lr}")
 
 
 def _fingerprint(distribution: TaskDistribution | None) -> str | None:
-    """A text that is another one for other tasks; ``None`` for a distribution that gives none."""
+    """A string that differs where the tasks do; ``None`` for a distribution that gives none."""
     give = getattr(distribution, "fingerprint", None)
     return "none" if distribution is None else str(give()) if callable(give) else None
 
@@ -564,7 +575,7 @@ def _expect_same(part: str, recorded: Any, given: Any) -> None:
 
 
 def _difference(name: str, recorded: Any, given: Any) -> tuple[str, Any, Any] | None:
-    """The first place where two records differ, and what each has there. Another version may know other names."""
+    """The first place where two records differ, and what each has there. Other versions may know other names."""
     if isinstance(recorded, dict) and isinstance(given, dict):
         pairs = [(key, value, given[key]) for key, value in recorded.items() if key in given]
     elif isinstance(recorded, list) and isinstance(given, list) and len(recorded) == len(given):
@@ -575,16 +586,16 @@ def _difference(name: str, recorded: Any, given: Any) -> tuple[str, Any, Any] | 
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]], *, header: bool = True) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
     if header:
         writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return table.getvalue()
 
 
 def _rows_of(path: Path) -> list[dict[str, Any]]:
-    """The rows of a learning curve, bit for bit; without a last one that a kill has cut off, and none where there is no file."""
+    """The rows of a learning curve, bit for bit, without a last one that a kill cut off; none if there is no file."""
     if not path.is_file():  # a pipe would be waited for
         return []
     try:

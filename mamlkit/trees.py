@@ -1,11 +1,11 @@
-"""Tensors alone, or several in tuples and dicts: what a model takes and gives.
+"""Single tensors, or several in tuples and dicts: what a model takes and gives.
 
 A model with one input gets a tensor. One with several gets a tuple, which is passed by position, ``model(*x)``, or a dict,
-which is passed by name, ``model(**x)``; an argument that is itself a tuple or dict is one within. What a model gives may be such
-a tree too, and so may targets: the loss gets them as they are. Every tensor has the same leading axes, and what is said of a
-tensor elsewhere holds for each.
+which is passed by name, ``model(**x)``; an argument that is itself a tuple or dict is nested inside. What a model gives may be
+such a tree too, and so may targets: the loss gets them as they are. All tensors have the same leading axes, and what is said of a
+tensor elsewhere holds for each of them.
 
-Classes of outputs belong to these once torch knows them: ``torch.export.register_dataclass(Output)``. Those of Hugging Face do.
+Classes of outputs count as trees once torch knows them: ``torch.export.register_dataclass(Output)``. Those of Hugging Face do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 #: A tensor, or a tuple or dict of tensors, of tuples, of dicts.
 Tree = Any
-#: A tree that is no tensor.
+#: A tree that is not a single tensor.
 Several = tuple[Any, ...] | Mapping[str, Any]
 
 
@@ -50,17 +50,17 @@ def named_leaves(name: str, tree: Tree) -> list[tuple[str, Any]]:
 
 
 def first(tree: Tree) -> Tensor:
-    """The first tensor of a tree, for what all have in common."""
+    """The first tensor of a tree, for what all its tensors have in common."""
     return tree if isinstance(tree, Tensor) else leaves(tree)[0]
 
 
 def mapped(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
-    """A tree of what the function makes of each tensor."""
+    """The tree with each tensor replaced by what the function makes of it."""
     return function(tree) if isinstance(tree, Tensor) else tree_map_only(Tensor, function, tree)
 
 
 def each(tree: Tree) -> Iterator[Tree]:
-    """The trees along the leading axis: those of the tasks, where it counts tasks."""
+    """The trees along the leading axis: one per task, if it counts tasks."""
     if isinstance(tree, Tensor):
         return iter(tree)
     values, form = tree_flatten(tree)
@@ -70,7 +70,7 @@ def each(tree: Tree) -> Iterator[Tree]:
 
 
 def joined(join: Callable[[list[Tensor]], Tensor], trees: Sequence[Tree]) -> Tree:
-    """One tree of many, by ``torch.stack`` or ``torch.cat``; what is no tensor and not the same in all of them is left out."""
+    """One tree made of many, by ``torch.stack`` or ``torch.cat``; other values are kept if they are the same in all of them."""
     if isinstance(trees[0], Tensor):
         return join(list(trees))
 
@@ -91,7 +91,7 @@ def called_with(x: Tree) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def same_form(a: Tree, b: Tree) -> bool:
-    """Whether two trees are put together alike."""
+    """Whether two trees have the same structure."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return isinstance(a, Tensor) and isinstance(b, Tensor)
     places = ({name for name, _ in named_leaves("", tree)} for tree in (a, b))

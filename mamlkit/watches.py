@@ -1,7 +1,7 @@
-"""Watch what a model and a loss read in their first call: parameters that are not swapped give a wrong number without a word.
+"""Watch what a model and a loss read in their first call: parameters that are not swapped give wrong numbers without a warning.
 
 A module finds its parameters by attribute, and there they are swapped. A tensor that is also held in a list, a partial or a
-closure stays the module's own; one behind ``detach()`` loses its gradient. Both are found by where they lie in memory, and named.
+closure stays the module's own; one behind ``detach()`` loses its gradient. Both are found by their place in memory, and named.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Watch", "WatchedLoss"]
 
 
 class Watch(TorchDispatchMode):
-    """See to it that a model reads the parameters it is given, and not its own where they cannot be swapped."""
+    """Make sure that a model reads the parameters it is given, and not its own ones where they cannot be swapped."""
 
     _SHAPES_ONLY = ("empty", "zeros", "ones", "full", "rand", "randn", "new_")
 
@@ -31,7 +31,7 @@ class Watch(TorchDispatchMode):
         self._checkpoints = _checkpoints()
 
     def copies(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The parameters at other places in memory, so that the model's own are met only where they should not be."""
+        """Copies of the parameters elsewhere in memory, so that the model's own ones turn up only where they should not."""
         own: dict[object, str]
         self._own, own = {}, self._own
         self._copies = {name: parameters[name].clone() for name in own.values()}
@@ -41,7 +41,7 @@ class Watch(TorchDispatchMode):
         return self._copies
 
     def lost(self, outputs: object) -> dict[str, list[Tensor]]:
-        """Copies that were read and are not in the graph of the outputs, each with a list of gradients that come all the same."""
+        """Copies that were read but are not in the graph of the outputs, each with a list for gradients that still arrive."""
         graph, waiting = set(), [value.grad_fn for value in leaves(outputs) if value.grad_fn is not None]
         if not waiting:
             return {}
@@ -81,7 +81,7 @@ class Watch(TorchDispatchMode):
 
 
 class WatchedLoss(TorchDispatchMode):
-    """See to it that a loss reads outputs and targets, and not parameters of the model: those that are not adapted, out there."""
+    """Make sure that a loss reads outputs and targets, not parameters of the model, which out there are not the adapted ones."""
 
     def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
         super().__init__()
@@ -104,12 +104,12 @@ class WatchedLoss(TorchDispatchMode):
 def _place(tensor: Tensor) -> object:
     try:
         return tensor.untyped_storage()._cdata, tensor.storage_offset()
-    except (NotImplementedError, RuntimeError):  # no storage: sparse, or a subclass of its own
+    except (NotImplementedError, RuntimeError):  # no storage: a sparse tensor, or a subclass
         return None
 
 
 def _checkpoints() -> int:
-    """How many calls of ``torch.utils.checkpoint`` this is inside of; a reentrant one shows as a lost gradient instead."""
+    """How many calls of ``torch.utils.checkpoint`` are around this one; a reentrant one shows as a lost gradient instead."""
     count, frame = 0, sys._getframe()
     while frame := frame.f_back:  # type: ignore[assignment]
         if frame.f_code.co_name == "checkpoint" and frame.f_globals.get("__name__") == "torch.utils.checkpoint":

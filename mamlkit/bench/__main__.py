@@ -42,7 +42,7 @@ TOLERANCE = 1e-8  # of a meta-gradient in float64, relative to the plain loop's
 
 
 def largest_error(implementation: str, workload: Workload, mode: str, device: str) -> float:
-    """Of the meta-gradient in float64 on a small version of the workload, relative to the plain loop's, over all tensors."""
+    """The largest relative error of a meta-gradient's tensors against the plain loop's, in float64 on a small workload."""
     small = replace(workload, tasks=2, filters=8, inner_steps=3)
     (_, found), (_, truth) = (make(i, small, mode, torch.float64, device)() for i in (implementation, "loop"))
     if found.keys() != truth.keys():
@@ -51,7 +51,7 @@ def largest_error(implementation: str, workload: Workload, mode: str, device: st
 
 
 def take_turns(steps: Mapping[str, Callable[[], object]], rounds: int, device: str) -> dict[str, dict[str, float]]:
-    """Milliseconds (median) and ratio to the first (median over rounds) of each."""
+    """For each, milliseconds (median) and the ratio to the first (median over rounds)."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(rounds + 1):
         for name, step in steps.items():
@@ -81,7 +81,7 @@ def peak_mb(name: str, mode: str, implementation: str, inner_steps: int, device:
 
 
 def print_peak(name: str, mode: str, implementation: str, inner_steps: str, device: str) -> None:
-    """What the fresh process does."""
+    """The part that runs in a fresh process."""
     workload = replace(WORKLOADS[name], inner_steps=int(inner_steps))
     step = make(implementation, workload, mode, torch.float32, device)
     started = time.perf_counter()
@@ -140,7 +140,7 @@ def measure_loading() -> dict[str, float]:
 
 
 def measure_precision(device: str) -> dict[str, Any]:
-    """W5 in bfloat16: how far its meta-gradient is from that in float64, beside float32's, and what it takes."""
+    """W5 in bfloat16: how far its meta-gradient is from that in float64, beside float32's, and how much time it takes."""
     workload = WORKLOADS["W5"]
     found: dict[str, Callable[[], Tensor]] = {}
     for name, dtype, autocast in (
@@ -190,7 +190,7 @@ def measure(names: Sequence[str], rounds: int, device: str, memory: bool) -> lis
 
 
 def measure_inner_steps(device: str) -> list[dict[str, Any]]:
-    """W4 with few and many inner steps: what memory does as K grows. Seconds are those of one step in a fresh process."""
+    """W4 with few and many inner steps: how memory grows with K. Seconds are those of one step in a fresh process."""
     rows: list[dict[str, Any]] = []
     for inner_steps in (1, 50):
         base = None
@@ -209,7 +209,7 @@ def measure_inner_steps(device: str) -> list[dict[str, Any]]:
 
 
 def print_row(row: Mapping[str, Any]) -> None:
-    """A line of the table."""
+    """Print one line of the table."""
     memory = f"{row['peak_mb']:8.0f} MB" if row.get("peak_mb") else ""
     error = f"error {row['float32_error']:7.1e}" if "float32_error" in row else ""
     where = f"{row['workload']:16} {row['mode']:10} K={row['inner_steps']:<3} {row['implementation']:17}"
@@ -217,7 +217,7 @@ def print_row(row: Mapping[str, Any]) -> None:
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """What a reader has to know to compare."""
+    """What a reader has to know about the machine to compare."""
     processor = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).exists():
         lines = info.read_text(encoding="utf-8").splitlines()
@@ -245,7 +245,7 @@ def measure_errors(
 
 
 def measure_all(names: Sequence[str], rounds: int, device: str, quick: bool) -> dict[str, Any]:
-    """The record of a whole run; of times alone where it is to be quick."""
+    """The record of a whole run, or, of a quick one, only of times."""
     rows = measure(names, rounds, device, memory=not quick)
     record: dict[str, Any] = {
         "command": "make bench",

@@ -19,7 +19,7 @@ from mamlkit.tasks import TaskBatch
 
 __all__ = ["IMPLEMENTATIONS", "MODES", "Plain", "Step", "implementations_for", "learner_of", "make"]
 
-MODES = ("maml", "maml++")  # the last step's loss and one rate; the mean over all steps and a rate a tensor and step
+MODES = ("maml", "maml++")  # the last step's loss and one rate; the mean over all steps and a rate per tensor and step
 Step = Callable[[], tuple[Tensor, dict[str, Tensor]]]  # -> the meta-loss and the gradients by name
 
 
@@ -72,11 +72,11 @@ class Plain:
         self.fixed = workload.inner_lr
 
     def start(self) -> dict[str, Tensor]:
-        """theta by name."""
+        """theta, by name."""
         return {**self.parameters}
 
     def rate(self, step: int, number: int) -> Tensor | float:
-        """Of a tensor in a step."""
+        """The rate of a tensor in a step."""
         return self.rates[step, number] if self.mode == "maml++" else self.fixed
 
     def call(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class Plain:
         return loss, found | ({"rates": self.rates.grad} if self.rates.grad is not None else {})
 
     def clear(self) -> None:
-        """Forget gradients."""
+        """Drop the gradients."""
         for value in (*self.parameters.values(), self.rates):
             value.grad = None
 
@@ -144,7 +144,7 @@ def higher_step(workload: Workload, mode: str, model: nn.Module, tasks: TaskBatc
 
 
 def torchopt_step(workload: Workload, mode: str, model: nn.Module, tasks: TaskBatch) -> Step:
-    """The library TorchOpt (Ren et al., 2023, arXiv:2211.06934); without rates a tensor and step: put in by hand."""
+    """The library TorchOpt (Ren et al., 2023, arXiv:2211.06934); without rates per tensor and step: put in by hand."""
     import torchopt
 
     plain = Plain(workload, mode, model, tasks)

@@ -67,7 +67,7 @@ def cases_of(name: str, seed: int) -> tuple[Workload, TaskBatch]:
 
 
 def errors_of_a_pass(workload: Workload, tasks: TaskBatch) -> dict[str, dict[str, float]]:
-    """Of the support outputs, of the gradient of the support loss, and of its Hessian times a random vector.
+    """The errors of the support outputs, of the gradient of the support loss, and of its Hessian times a random vector.
 
     Returns:
         For ``"plain"``, task by task, and for ``"together"``, all tasks in one call: the three errors, by the names in ``PASS``.
@@ -99,7 +99,7 @@ def _pass(workload: Workload, tasks: TaskBatch, dtype: torch.dtype, *, together:
 def errors_of_the_meta_gradient(
     workload: Workload, tasks: TaskBatch, mode: str, implementations: Sequence[str], device: str = "cpu"
 ) -> dict[str, float]:
-    """Of each implementation's meta-gradient, over all meta-parameters together."""
+    """The error of each implementation's meta-gradient, over all meta-parameters together."""
 
     def gradient(implementation: str, dtype: torch.dtype) -> dict[str, Tensor]:
         converted = TaskBatch(*(part.to(dtype) if part.is_floating_point() else part for part in tasks))
@@ -114,7 +114,7 @@ def errors_of_the_meta_gradient(
 
 
 def column(name: str, mode: str, implementations: Sequence[str], device: str) -> dict[str, float]:
-    """The median error of each implementation's meta-gradient on a workload with two tasks; one seed of what is compiled."""
+    """The median error of each implementation's meta-gradient on a workload with two tasks; a compiled one has one seed."""
     found: dict[str, list[float]] = {}
     for seed in seeds_of(name):
         workload = replace(WORKLOADS[name], tasks=2, seed=seed)

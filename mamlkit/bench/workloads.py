@@ -19,11 +19,11 @@ class Workload:
     """One meta-step.
 
     Attributes:
-        about: in words.
-        tasks: of the meta-batch.
+        about: what it is, in words.
+        tasks: how many the meta-batch has.
         ways: N; 0 for sinusoids.
-        shots: support points a class.
-        queries: query points a class.
+        shots: support points per class.
+        queries: query points per class.
         filters: of each convolution.
         size: height and width of the images.
         channels: of the images.
@@ -60,7 +60,7 @@ class Workload:
         )
 
     def batch(self, dtype: torch.dtype) -> TaskBatch:
-        """The tasks: sinusoids, or noise around one picture a class."""
+        """The tasks: sinusoids, or noise around one picture per class."""
         generator = torch.Generator().manual_seed(self.seed + 1)
         if not self.ways:
             drawn = Sinusoids(self.shots, self.queries).sample(self.tasks, generator)

@@ -1,4 +1,4 @@
-"""What the exercises' check cells call: one module a chapter. A check says what is wrong, not only that it is."""
+"""What the exercises' check cells call: one module per chapter. A check says what is wrong, not only that it is."""
 
 from mamlkit.checking import (
     chapter_01,

@@ -326,5 +326,5 @@ def _adapted(loss: Loss, theta: Tensor, alpha: float, K: int) -> Tensor:
 
 
 def _gradient(inner: Loss, outer: Loss, theta: Tensor, alpha: float, steps: int) -> Tensor:
-    """Of the outer loss after so many inner steps, through all of them."""
+    """The gradient of the outer loss after this many inner steps, through all of them."""
     return grad(lambda theta: outer(_adapted(inner, theta, alpha, steps)))(theta)

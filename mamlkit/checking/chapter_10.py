@@ -22,7 +22,7 @@ def check_cosine(answer: Callable[..., Any]) -> None:
         turn = step / steps
 
         def rate(share: float, first: float = first, last: float = last) -> float:
-            """Of the way from ``last`` to ``first``."""
+            """Part of the way from ``last`` to ``first``."""
             return last + share * (first - last)
 
         mistakes = {

@@ -1,7 +1,7 @@
 """Tensors that took seconds to make, kept for the next run in the user's cache folder.
 
-The cache never decides what is right: a file that is missing, broken or unreadable is made again, and a folder that cannot
-be written to (a read-only home) costs the time of making, nothing else.
+The cache never decides what is right: a file that is missing, broken or unreadable is made again, and a folder that cannot be
+written to (a read-only home) costs nothing but the time of making.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Cached(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """Where mamlkit keeps what it made or downloaded: ``MAMLKIT_CACHE``, or else the platform's folder for caches."""
+    """Where mamlkit keeps what it has made or downloaded: ``MAMLKIT_CACHE``, or else the platform's folder for caches."""
     if chosen := os.environ.get("MAMLKIT_CACHE"):
         return Path(chosen).expanduser()
     if sys.platform == "win32":
@@ -48,10 +48,10 @@ def cache_folder() -> Path:
 
 
 def cached(name: str, make: Callable[[], Cached]) -> Cached:
-    """The content of cache file ``name``; made, and written for the next time, where there is none that is sound.
+    """The content of cache file ``name``. If there is no sound one, it is made, and written for the next time.
 
     Args:
-        name: of the file without its ending. It must hold all that ``make`` depends on: a change of recipe is a new name.
+        name: of the file, without its ending. It must contain all that ``make`` depends on: a new recipe is a new name.
         make: makes the content.
     """
     try:
@@ -67,7 +67,7 @@ def cached(name: str, make: Callable[[], Cached]) -> Cached:
 
 
 def _read(path: Path) -> Cached | None:
-    """None where the file is missing or is not, byte for byte, what was written."""
+    """``None`` if the file is missing or is not, byte for byte, what was written."""
     if not path.is_file():  # a pipe would be waited for
         return None
     try:

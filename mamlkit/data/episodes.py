@@ -23,13 +23,13 @@ __all__ = ["FewShot", "ImageClasses", "ImageTasks", "for_split"]
 
 @dataclass(frozen=True, eq=False)
 class ImageClasses:
-    """Images of many classes in one tensor, the images of a class next to each other.
+    """Images of many classes in one tensor, with the images of a class next to each other.
 
     Attributes:
         images: uint8 ``(images, channels, height, width)``.
         counts: how many of them each class has, int64 ``(classes,)``.
         names: what each class is called.
-        groups: what each class belongs to (a script, an alphabet); empty texts where there is no such thing.
+        groups: what each class belongs to (a script, an alphabet); empty strings if there is no such thing.
     """
 
     images: Tensor
@@ -45,19 +45,19 @@ class ImageClasses:
 
         Args:
             images: uint8 ``(classes, drawings, channels, height, width)``, or a list with one uint8 tensor
-                ``(drawings, channels, height, width)`` a class where classes differ in size.
-            names: one a class; ``"0"``, ``"1"``, ... where left out.
-            groups: one a class.
+                ``(drawings, channels, height, width)`` per class where classes differ in size.
+            names: one per class; ``"0"``, ``"1"``, ... where left out.
+            groups: one per class.
 
         Raises:
             TypeError: if the images are not uint8 tensors.
-            ValueError: if shapes do not fit, or nothing is in them.
+            ValueError: if shapes do not fit, or there is nothing in them.
         """
         if not isinstance(images, (Tensor, list, tuple)):
-            raise TypeError(f"expected images as a tensor or a list of tensors, one a class, got {describe(images)}")
-        for part, texts in (("names", names), ("groups", groups)):
-            if texts is not None:
-                expect_kind(part, texts, (list, tuple))
+            raise TypeError(f"expected images as a tensor or a list of tensors, one per class, got {describe(images)}")
+        for part, strings in (("names", names), ("groups", groups)):
+            if strings is not None:
+                expect_kind(part, strings, (list, tuple))
         for tensor in [images] if isinstance(images, Tensor) else images:
             if not isinstance(tensor, Tensor) or tensor.dtype != torch.uint8:
                 got = tensor.dtype if isinstance(tensor, Tensor) else describe(tensor)
@@ -82,7 +82,7 @@ class ImageClasses:
         groups = [""] * len(counts) if groups is None else groups
         if not len(names) == len(groups) == len(counts):
             raise ValueError(
-                f"expected one name and one group a class, got {len(names)} names and {len(groups)} groups "
+                f"expected one name and one group per class, got {len(names)} names and {len(groups)} groups "
                 f"for {len(counts)} classes"
             )
         return ImageClasses(flat, torch.tensor(counts, device="cpu"), tuple(names), tuple(groups))
@@ -117,7 +117,7 @@ class ImageClasses:
             raise ValueError(f"expected the number of a class from 0 to {len(self) - 1}, got {number}")
 
     def stacked(self) -> UInt8[Tensor, "classes drawings channels height width"]:
-        """One tensor ``(classes, drawings, channels, height, width)``, where all classes have as many images."""
+        """One tensor ``(classes, drawings, channels, height, width)``, if all classes have the same number of images."""
         counts = self.counts.unique()
         if len(counts) != 1:
             raise ValueError(f"expected as many images in every class, got {int(counts.min())} to {int(counts.max())}")
@@ -132,11 +132,11 @@ class ImageTasks:
 
     Args:
         images: the classes, as ``ImageClasses`` or as ``ImageClasses.of`` takes them.
-        ways: classes a task.
-        shots: support images a class.
-        queries: query images a class.
+        ways: classes per task.
+        shots: support images per class.
+        queries: query images per class.
         rotations: turn every class by 90, 180 and 270 degrees and count each turn as a class of its own: four times the
-            classes (Santoro et al., 2016, arXiv:1605.06065). For training only: a test on turned classes is another test.
+            classes (Santoro et al., 2016, arXiv:1605.06065). Only for training: a test on turned classes is another test.
 
     Raises:
         TypeError: if the images are not uint8.
@@ -183,7 +183,7 @@ class ImageTasks:
         return channels, height, width
 
     def fingerprint(self) -> str:
-        """A text that is another one when an image, a class or a setting is: what a resumed run compares."""
+        """A string that differs where an image, a class or a setting does: what a resumed run compares."""
         images, digest = self.classes.images, hashlib.sha256()
         digest.update(self.classes.counts.numpy().tobytes())
         digest.update(images.cpu().contiguous().numpy().data)
@@ -193,7 +193,7 @@ class ImageTasks:
         )
 
     def class_name(self, number: int) -> str:
-        """What class ``number`` of ``sample_with_classes`` is called, with its turn where it has one."""
+        """The name of class ``number`` of ``sample_with_classes``, with its turn if it has one."""
         if expect_at_least("number", number, 0) >= self.num_classes:
             raise ValueError(f"expected the number of a class from 0 to {self.num_classes - 1}, got {number}")
         turns, number = divmod(number, len(self.classes))
@@ -242,7 +242,7 @@ class ImageTasks:
 
 
 class FewShot(TypedDict):
-    """What a task is, as ``ImageTasks`` describes it: what every source of images takes besides its own arguments."""
+    """What every source of images takes besides its own arguments; ``ImageTasks`` describes it."""
 
     ways: int
     shots: int
@@ -251,5 +251,5 @@ class FewShot(TypedDict):
 
 
 def for_split(split: str, few_shot: FewShot) -> FewShot:
-    """The same for one split: classes are turned where that is asked for, and in training alone."""
+    """The same for one split: classes are turned only if that is asked for, and only in training."""
     return {**few_shot, "rotations": expect_switch("rotations", few_shot["rotations"]) and split == "train"}

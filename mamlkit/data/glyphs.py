@@ -1,7 +1,7 @@
-"""Characters of many scripts, drawn from the fonts that matplotlib brings: few-shot classes that need no download.
+"""Characters of many scripts, drawn from the fonts that come with matplotlib: few-shot classes that need no download.
 
-Like Omniglot (Lake et al., 2015, doi:10.1126/science.aab3050) it has 20 drawings of each character, and tests on scripts
-that training has not seen. Unlike Omniglot nobody drew them: a drawing is a typeface's outline that is slanted, turned,
+Like Omniglot (Lake et al., 2015, doi:10.1126/science.aab3050), this set has 20 drawings of each character, and tests on scripts
+that training has not seen. Unlike Omniglot, nobody drew them: a drawing is a typeface's outline that is slanted, turned,
 stretched, bent, made bolder or thinner, moved and softened at random. Numbers on glyphs are not numbers on Omniglot.
 
 The drawings of seed 0 ship with mamlkit, so that a glyph is the same image everywhere: ``mamlkit.recipes.glyph_drawings``
@@ -52,13 +52,13 @@ def glyphs(
 
     Args:
         split: ``"train"``, ``"validation"`` or ``"test"``.
-        ways: classes a task.
-        shots: support images a class.
-        queries: query images a class.
+        ways: classes per task.
+        shots: support images per class.
+        queries: query images per class.
         rotations: in training, count each quarter turn of a character as a class of its own. Other splits never turn.
         seed: of the drawings. Those of 0 ship and are the same images everywhere. Those of another seed are made in seconds
-            at first, then kept in the cache folder; single grey levels depend on the versions of Pillow, matplotlib and torch
-            and on the processor. The seed does not change which characters are in which split.
+            the first time, then kept in the cache folder; single grey levels depend on the processor and on the versions of
+            Pillow, matplotlib and torch. The seed does not change which characters are in which split.
 
     Raises:
         ValueError: if the split is unknown, it has fewer classes than ways, shots + queries is above 20, or the file of drawings
@@ -81,7 +81,7 @@ def _shipped() -> ImageClasses:
     try:
         content = (folder / "glyphs.npz").read_bytes()
         sound = json.loads((folder / "glyphs.json").read_text(encoding="utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):  # either is missing, or the record is none
+    except (OSError, ValueError, KeyError, TypeError):  # one of them is missing, or the record is not one
         content, sound = b"", ""
     if hashlib.sha256(content).hexdigest() != sound:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""The reader's own images as few-shot tasks: from a folder with one folder a class, or from arrays with labels.
+"""The reader's own images as few-shot tasks: from a folder with one folder per class, or from arrays with labels.
 
-Classes are split, not images: a class of the test split is one that training has not seen. Inputs are in [0, 1] as the file
-or the array has them, light is 1 (``invert=True`` makes dark ink on light paper 1, as ``glyphs`` and ``omniglot`` have it).
+Classes are split, not images: training has seen no class of the test split. Inputs are in [0, 1] as in the file or the array, so
+light is 1. (``invert=True`` makes dark ink on light paper 1, as in ``glyphs`` and ``omniglot``.)
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from mamlkit.data.episodes import FewShot, ImageClasses, ImageTasks, for_split
 __all__ = ["image_arrays", "image_folder"]
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_FILES = ", ".join(f"*{ending}" for ending in _ENDINGS[:-1]) + f" or *{_ENDINGS[-1]}"
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow would try others: an EPS file starts Ghostscript
 _LARGEST = 1 << 27  # bytes of a file
 _OTHER_IMAGES = (
@@ -59,23 +60,22 @@ def image_folder(
     A warning names folders without such an image, and images of other kinds.
 
     Args:
-        root: the folder that holds one folder a class. Files and folders whose names begin with a dot are passed over.
+        root: the folder that holds one folder per class. Files and folders whose names begin with a dot are skipped.
         split: ``"train"``, ``"validation"``, ``"test"``, or ``"all"`` for every class.
         size: images of any size are resized to ``size`` x ``size``; one that is not square is squeezed.
-        colour: three channels, red, green and blue; one gray channel otherwise. What is transparent becomes white.
+        colour: three channels (red, green and blue) instead of a grey one. What is transparent becomes white.
         invert: make dark 1 and light 0.
-        fractions: of the classes that go to training, validation and test.
-        ways: classes a task.
-        shots: support images a class.
-        queries: query images a class.
+        fractions: which shares of the classes go to training, validation and test.
+        ways: classes per task.
+        shots: support images per class.
+        queries: query images per class.
         rotations: in training, count each quarter turn of a class as a class of its own. Other splits never turn.
-        seed: of the split.
+        seed: the seed of the split.
 
     Raises:
         FileNotFoundError: if there is no such folder, or it holds no class with an image.
         ValueError: if a file cannot be read as an image (the message names it) or has more than 2^27 bytes or about 9 * 10^7
-            pixels, the fractions do not fit, or as
-            ``ImageTasks`` has it.
+            pixels, if the fractions do not fit, or as in ``ImageTasks``.
     """
     expect_one_of("split", split, _SPLITS)
     expect_at_least("size", size, 1)
@@ -85,13 +85,13 @@ def image_folder(
     try:
         folder = Path(root).expanduser()
     except RuntimeError:
-        raise FileNotFoundError(f"expected a folder of a user that there is, got {root}") from None
+        raise FileNotFoundError(f"expected a folder of a user that exists, got {root}") from None
     if not folder.is_dir():
-        raise FileNotFoundError(f"expected a folder with one folder a class, got {folder}, which is no folder")
+        raise FileNotFoundError(f"expected a folder with one folder per class, got {folder}, which is no folder")
     places = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.name.startswith(".")]
     files = {place.name: found for place in places if (found := _image_files(place))}
     if not files:
-        raise FileNotFoundError(f"expected images {folder}{os.sep}class{os.sep}*.png, *.jpg or *.jpeg, found none")
+        raise FileNotFoundError(f"expected images {folder}{os.sep}class{os.sep}{_FILES}, found none")
     if left_out := [place.name for place in places if place.name not in files] + _others(places):
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         warnings.warn(
@@ -126,19 +126,19 @@ def image_arrays(
     Args:
         images: NumPy array or tensor ``(images, height, width)`` or ``(images, height, width, channels)``, uint8, or floats
             in [0, 1], which are rounded to multiples of 1/255.
-        labels: the class of each image, numbers or texts, ``(images,)``.
+        labels: the class of each image, numbers or strings, ``(images,)``.
         split: as in ``image_folder``, like the arguments that follow.
         invert: make dark 1 and light 0.
-        fractions: of the classes that go to training, validation and test.
-        ways: classes a task.
-        shots: support images a class.
-        queries: query images a class.
+        fractions: which shares of the classes go to training, validation and test.
+        ways: classes per task.
+        shots: support images per class.
+        queries: query images per class.
         rotations: in training, count each quarter turn of a class as a class of its own. Other splits never turn.
-        seed: of the split.
+        seed: the seed of the split.
 
     Raises:
         TypeError: if the images are neither uint8 nor floats.
-        ValueError: if shapes or values do not fit, or as ``image_folder`` has it.
+        ValueError: if shapes or values do not fit, or as in ``image_folder``.
     """
     expect_one_of("split", split, _SPLITS)
     pixels = _pixels(images)  # (images, channels, height, width)
@@ -150,9 +150,9 @@ def image_arrays(
     except ValueError:  # lists of several lengths
         given = np.empty(0)
     if given.shape != pixels.shape[:1]:
-        raise ValueError(f"expected one label an image, shape ({len(pixels)},), got labels of shape {given.shape}")
+        raise ValueError(f"expected one label per image, shape ({len(pixels)},), got labels of shape {given.shape}")
     if given.dtype.kind not in "biufSU" or (given.dtype.kind == "f" and np.isnan(given).any()):
-        raise TypeError(f"expected labels that are numbers or texts, got {describe(labels)} of {given.dtype}")
+        raise TypeError(f"expected labels that are numbers or strings, got {describe(labels)} of {given.dtype}")
     values, numbers = np.unique(given, return_inverse=True)
     number_of = {str(value): number for number, value in enumerate(values)}
     names = _part(list(number_of), split, fractions, seed)
@@ -199,13 +199,13 @@ def _tasks(images: list[Tensor], names: list[str], split: str, invert: bool, few
 
 
 def _others(places: list[Path]) -> list[str]:
-    """Images of kinds that are not read."""
+    """Images of formats that are not read."""
     found = (path for place in places for path in sorted(place.iterdir()) if _is_left_out(path))
     return [f"{path.parent.name}/{path.name}" for path in found if not path.name.startswith(".")]
 
 
 def _is_left_out(path: Path) -> bool:
-    """An image of a kind that is not read, or the name of one that is no file: a folder, a broken link."""
+    """An image of a format that is not read, or something with an image's name that is not a file: a folder, a broken link."""
     ending = path.suffix.lower()
     return ending in _OTHER_IMAGES or (ending in _ENDINGS and not path.is_file())
 
@@ -221,11 +221,11 @@ def _read(path: Path, size: int, colour: bool) -> Tensor:
         if (bytes_there := path.stat().st_size) > _LARGEST:  # Pillow would hold a part of a file several times
             raise ValueError(f"it has {bytes_there} bytes, more than {_LARGEST}")
         with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as file:
-            # Of a damaged tag, for instance: what counts is whether the pixels can be read, and that they are not too many.
+            # Of a damaged tag, for instance: what counts is that the pixels can be read and are not too many.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = _upright(file)
-            if image.mode.startswith("I"):  # 16 bits a pixel
+            if image.mode.startswith("I"):  # 16 bits per pixel
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
             if image.has_transparency_data:
                 image = image.convert("RGBA")
@@ -238,10 +238,10 @@ def _read(path: Path, size: int, colour: bool) -> Tensor:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """As the camera was held: EXIF tag 0x112. (``ImageOps.exif_transpose`` writes all tags again and fails on bad ones.)"""
+    """Turned as the camera was held: EXIF tag 0x112. (``ImageOps.exif_transpose`` rewrites all tags and fails on bad ones.)"""
     try:
         turn = _TURNS.get(image.getexif().get(0x112, 1))
-    except Exception:  # no EXIF that can be read is none
+    except Exception:  # EXIF that cannot be read counts as none
         turn = None
     image.load()
     return image if turn is None else image.transpose(turn)

@@ -1,6 +1,6 @@
 """Omniglot: 1,623 characters of 50 alphabets, each drawn by 20 people (Lake et al., 2015, doi:10.1126/science.aab3050).
 
-Two ways to split the characters, and they give different numbers:
+There are two ways to split the characters, and they give different numbers:
 
 - ``protocol="alphabets"``: the published archives. Training and validation alphabets are from ``images_background``, test
   alphabets are those of ``images_evaluation``; no alphabet is in two splits.
@@ -69,24 +69,24 @@ def omniglot(
         split: ``"train"``, ``"validation"`` or ``"test"``.
         protocol: ``"alphabets"`` or ``"characters"``, see the module.
         root: the folder that holds ``images_background.zip`` and ``images_evaluation.zip``, or these archives unpacked, or a
-            folder ``omniglot`` with them. Left out: the folder that the environment variable ``MAMLKIT_DATA`` names, and
-            else where an earlier download went.
-        download: fetch the published archives (about 15 MB) where they are not found, into ``root`` or else into mamlkit's
-            cache folder.
-        ways: classes a task.
-        shots: support images a class.
-        queries: query images a class.
+            folder ``omniglot`` with them. When not given: the folder that the environment variable ``MAMLKIT_DATA`` names, or
+            else the place of an earlier download.
+        download: if the published archives (about 15 MB) are not found, fetch them into ``root``, or else into mamlkit's cache
+            folder.
+        ways: classes per task.
+        shots: support images per class.
+        queries: query images per class.
         rotations: in training, count each quarter turn of a character as a class of its own. Other splits never turn.
-        seed: of the split: which alphabets are for validation, or how the characters are shuffled.
+        seed: decides the split: which alphabets are for validation, or how the characters are shuffled.
 
     Raises:
         FileNotFoundError: if the data is not found; the message says how to get it.
-        ValueError: if an archive is broken or is not Omniglot, or as ``ImageTasks`` has it.
+        ValueError: if an archive is broken or is not Omniglot, or as in ``ImageTasks``.
         ConnectionError: if the download fails.
     """
     expect_one_of("split", split, tuple(_CHARACTER_SPLIT))
     expect_one_of("protocol", protocol, ("alphabets", "characters"))
-    expect_switch("download", download)  # a text would be a yes
+    expect_switch("download", download)  # a string would count as true
     if root is not None:
         expect_kind("root", root, (str, os.PathLike))
     generator = torch.Generator().manual_seed(expect_seed("seed", seed))
@@ -121,7 +121,7 @@ def _load_from(source: Path, fingerprint: str, name: str) -> ImageClasses:
 
 
 def _find(name: str, root: str | os.PathLike[str] | None, download: bool) -> Path:
-    """The archive, or the folder it was unpacked to."""
+    """The archive, or the folder that it was unpacked to."""
     setting = os.environ.get("MAMLKIT_DATA")
     downloaded = cache_folder() / "omniglot"
     places = [Path(root).expanduser()] if root is not None else [Path(setting).expanduser()] if setting else []
@@ -158,7 +158,7 @@ def _download(name: str, folder: Path) -> Path:
 
 
 def _fingerprint(source: Path) -> tuple[Path, str]:
-    """The source, and a text that changes when its content does."""
+    """The source, and a string that changes when its content does."""
     digest = hashlib.sha256()
     if source.is_dir():
         for path in sorted(source.glob("*/*/*.png")):

@@ -21,8 +21,8 @@ def sinusoid(
 
     Args:
         x: ``(*batch, points, 1)``, in radians.
-        amplitude: ``(*batch)``, one a task.
-        phase: ``(*batch)``, in radians, one a task.
+        amplitude: one per task, ``(*batch)``.
+        phase: one per task, ``(*batch)``, in radians.
     """
     for name, value in (("x", x), ("amplitude", amplitude), ("phase", phase)):
         expect_kind(name, value, Tensor)
@@ -33,8 +33,8 @@ class Sinusoids:
     """Tasks ``y = a sin(x - b)`` with a in [0.1, 5], b in [0, pi], x in [-5, 5], each drawn uniformly.
 
     Args:
-        shots: support points a task.
-        queries: query points a task.
+        shots: support points per task.
+        queries: query points per task.
 
     Raises:
         ValueError: if either is below 1.
@@ -49,7 +49,7 @@ class Sinusoids:
         self.queries = expect_at_least("queries", queries, 1)
 
     def fingerprint(self) -> str:
-        """A text that is another one when a setting is: what a resumed run compares."""
+        """A string that differs where a setting does: what a resumed run compares."""
         return f"sinusoids, {self.shots} shots, {self.queries} queries"
 
     def sample(self, num_tasks: int, generator: torch.Generator) -> TaskBatch:

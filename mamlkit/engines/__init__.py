@@ -1,4 +1,4 @@
-"""How the meta-gradient is computed where the plain way is too slow or too large. ``README.md`` says what is where."""
+"""Faster ways to compute the meta-gradient, and ways with less memory. ``README.md`` says what is where."""
 
 from mamlkit.engines.choice import ENGINES, choose_engine
 

@@ -5,14 +5,14 @@ Reverse mode through the unrolled inner loop passes its steps one by one. With `
 
     lambda_K = q_K,        lambda_k = q_k + (d theta^(k+1) / d theta^(k))^T lambda_{k+1},
 
-and ``d theta^(k+1) / d theta^(k) = I - alpha H_k`` needs the graph of step k alone. So no graph has to reach further than one
+and ``d theta^(k+1) / d theta^(k) = I - alpha H_k`` needs only the graph of step k. So no graph has to reach further than one
 step:
 
 * the query losses are differentiated once, as soon as their step is taken, a few tasks at a time, and their graphs are dropped;
 * the way back asks autograd for the product of each step with ``lambda``: reverse mode over reverse mode. Learned step sizes and
   the batch-norm weights of each step collect their part of the gradient on the way.
 
-With ``keep`` the graphs of the support losses wait for the way back. Without it the way forward keeps only the K + 1 sets of
+With ``keep``, the graphs of the support losses wait for the way back. Without it, the way forward keeps only the K + 1 sets of
 parameters, and the way back computes each step again: memory then hardly grows with K. MixFlow-MG (Kemaev et al., 2025,
 arXiv:2505.00793) walks the same way with forward mode over reverse mode.
 """
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from mamlkit.functional import Parameters
 from mamlkit.inner_loop import InnerLoop, Order, inner_step
-from mamlkit.meta_gradient import Engine, MetaStep
+from mamlkit.meta_gradient import Engine, Request
 from mamlkit.randomness import Replay
 from mamlkit.task_groups import TaskGroup, one_by_one
 
@@ -42,28 +42,28 @@ class Adjoint(Engine):
     """
 
     keep: ClassVar[bool]
-    turns = False  # the recursion knows no memory besides theta
+    follows_directions = False  # the recursion knows no memory besides theta
 
-    def __call__(self, step: MetaStep) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, request: Request) -> tuple[Tensor, list[Tensor]]:
         """See ``Engine``."""
-        parameters, tasks = step.parameters, step.tasks
+        parameters, tasks = request.parameters, request.tasks
         thetas = {id(value) for value in parameters.values()}
-        others = [parameter for parameter in step.meta_parameters if id(parameter) not in thetas]
-        found = {id(parameter): torch.zeros_like(parameter) for parameter in step.meta_parameters}
-        total = step.zero()
-        shares = [0.0, *(step.weights / tasks.num_tasks).tolist()]
-        for group in self.groups(step.inner, parameters, tasks, step.first_task):
-            walk = _Walk(step.inner, group, shares, others, keep=self.keep)
+        others = [parameter for parameter in request.meta_parameters if id(parameter) not in thetas]
+        found = {id(parameter): torch.zeros_like(parameter) for parameter in request.meta_parameters}
+        total = request.zero()
+        shares = [0.0, *(request.weights / tasks.num_tasks).tolist()]
+        for group in self.groups(request.inner, parameters, tasks, request.first_task):
+            walk = _Walk(request.inner, group, shares, others, keep=self.keep)
             total += walk.forward()
             for name, gradient in group.summed(walk.back()).items():
                 found[id(parameters[name])] += gradient
             for parameter, gradient in zip(others, walk.for_others, strict=True):
                 found[id(parameter)] += gradient
-        return total, [found[id(parameter)] for parameter in step.meta_parameters]
+        return total, [found[id(parameter)] for parameter in request.meta_parameters]
 
 
 class Recomputed(Adjoint):
-    """One task at a time, of which only the path is kept: memory hardly grows with the number of inner steps."""
+    """One task at a time, keeping only its path: memory hardly grows with the number of inner steps."""
 
     name = "recomputed"
     groups = staticmethod(one_by_one)
@@ -97,7 +97,7 @@ class _Walk:
         return torch.stack(losses).sum()
 
     def back(self) -> Parameters:
-        """lambda_0, task by task; what the other meta-parameters collect on the way is in ``for_others``."""
+        """lambda_0, task by task; what the other meta-parameters collect on the way goes into ``for_others``."""
         adjoint = self.slopes.pop()
         for step in reversed(range(self.inner.steps)):
             leaves = self.points[step]
@@ -120,12 +120,12 @@ class _Walk:
         return inner_step(self.group.support_loss, self.points[step], self.inner.step_sizes(step), step, order)
 
     def _again(self, step: int) -> Parameters:
-        """The step as it was taken, random numbers included, with a graph."""
+        """The step as it was taken, with the same random numbers, and now with a graph."""
         with self.replays[step]:
             return self._step(step, self.inner.order)
 
     def _query(self, step: int) -> list[Tensor]:
-        """The weighted query losses after ``step`` steps ``()``; their gradient by the parameters there becomes a slope."""
+        """The weighted query losses after ``step`` steps ``()``; their gradient at the parameters there becomes a slope."""
         point, share = self.points[step], self.shares[step]
         losses: list[Tensor] = []
         if not share:
@@ -134,11 +134,11 @@ class _Walk:
             return losses
         slope = {name: torch.empty_like(value) for name, value in point.items()}
         for piece in self.group.pieces:
-            leaves = _leaves(piece.of(point))
+            leaves = _leaves(self.group.part(piece, point))
             with torch.enable_grad():
                 loss = share * piece.loss(leaves, step)  # ()
             found = torch.autograd.grad(loss, [*leaves.values(), *self.others], materialize_grads=True)
-            for target, gradient in zip(piece.of(slope).values(), found, strict=False):
+            for target, gradient in zip(self.group.part(piece, slope).values(), found, strict=False):
                 target.copy_(gradient)
             self._collect(found[len(leaves) :])
             losses.append(loss.detach())

@@ -19,10 +19,10 @@ ENGINES: dict[str, type[Engine]] = {
     "recomputed": Recomputed,
     "compiled": Compiled,
 }
-"""What can be asked for, by name. ``conv4`` has two of them in a version of its own."""
+"""What can be asked for, by name. For ``conv4`` two of them have versions of their own."""
 
 
-def choose_engine(name: str, model: nn.Module, *, general: bool = False, dropout: bool = False) -> Engine:
+def choose_engine(name: str, model: nn.Module, *, beyond_conv4: bool = False, dropout: bool = False) -> Engine:
     """The engine of that name; ``"auto"`` takes ``all_at_once`` where it is known to be right.
 
     That is for ``conv4``, which has a batched version of its own, and for models known to be safe under ``vmap``.
@@ -30,15 +30,15 @@ def choose_engine(name: str, model: nn.Module, *, general: bool = False, dropout
     Args:
         name: ``"auto"`` or a name in ``ENGINES``.
         model: what is adapted.
-        general: whether the model is called in ways that the engines of ``conv4`` do not know: dropout, autocast, running
-            statistics.
+        beyond_conv4: whether the learner needs what the engines of ``conv4`` do not have: dropout, autocast, running statistics,
+            a direction.
         dropout: whether dropout layers drop.
 
     Raises:
-        ValueError: for an unknown name, or ``all_at_once`` or ``compiled`` for another model with batch norm or with dropout.
+        ValueError: for an unknown name, or for ``all_at_once`` or ``compiled`` with another model that has batch norm or dropout.
     """
     expect_one_of("engine", name, ("auto", *ENGINES))
-    conv4 = knows(model) and not general
+    conv4 = knows(model) and not beyond_conv4
     if name == "auto":
         name = "all_at_once" if conv4 or safe_under_vmap(model) else "task_by_task"
     if conv4 and name in CONV4_ENGINES:

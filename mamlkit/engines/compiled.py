@@ -1,9 +1,9 @@
 """A whole meta-step as one compiled program, for small networks.
 
-A step of gradient descent on a network of a few thousand weights is over in microseconds; what takes time is to ask for it,
+A step of gradient descent on a network of a few thousand weights is over in microseconds; what takes time is asking for it,
 operation by operation. ``torch.compile`` records the losses of all tasks, their K inner steps and the gradient of it all, and
 makes one program of loops out of them. That takes half a minute or more, once for each shape of meta-batch, and needs a C++
-compiler; without one the engine says so and computes uncompiled.
+compiler; without one, the engine says so and computes uncompiled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.func import grad, grad_and_value
 
 from mamlkit.functional import Parameters, real_type
 from mamlkit.inner_loop import InnerLoop, moved
-from mamlkit.meta_gradient import AllAtOnce, MetaStep
+from mamlkit.meta_gradient import AllAtOnce, Request
 from mamlkit.step_sizes import Rates
 from mamlkit.task_groups import TaskGroup, together
 from mamlkit.tasks import TaskBatch
@@ -36,20 +36,20 @@ class Compiled(AllAtOnce):
     The programs belong to one learner.
 
     Attributes:
-        compile_seconds: what compiling has taken so far.
+        compile_seconds: how long compiling has taken so far.
     """
 
     name = "compiled"
-    turns = False
+    follows_directions = False
 
     def __init__(self) -> None:
         self.compile_seconds = 0.0
         self._programs: dict[Any, _Step] = {}
         self._works = True
 
-    def __call__(self, step: MetaStep) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, request: Request) -> tuple[Tensor, list[Tensor]]:
         """See ``Engine``."""
-        inner, parameters, tasks, weights = step.inner, step.parameters, step.tasks, step.weights
+        inner, parameters, tasks, weights = request.inner, request.parameters, request.tasks, request.weights
         rates = [dict(inner.step_sizes(k)) for k in range(inner.steps)]
         learned = [{name: rate for name, rate in here.items() if isinstance(rate, Tensor)} for here in rates]
         theta = {name: value.detach() for name, value in parameters.items()}
@@ -59,11 +59,11 @@ class Compiled(AllAtOnce):
             (for_theta, for_alphas), loss = self._program(inner, rates, arguments, weights)(*arguments)
         ends = [*parameters.values(), *(rate for here in learned for rate in here.values())]
         shares = [*for_theta.values(), *(share for here in for_alphas for share in here.values())]
-        gradients = torch.autograd.grad(ends, list(step.meta_parameters), shares, materialize_grads=True)
+        gradients = torch.autograd.grad(ends, list(request.meta_parameters), shares, materialize_grads=True)
         return loss, list(gradients)
 
     def _program(self, inner: InnerLoop, rates: Sequence[Rates], arguments: Any, weights: Tensor) -> _Step:
-        """The program for such arguments; made and compiled where it is new."""
+        """The program for such arguments; made and compiled the first time."""
         weighed = tuple(bool(weight) for weight in weights.tolist())
         tensors = (*arguments[0].values(), *leaves(arguments[2]))
         shapes = tuple((value.shape, value.dtype, value.device) for value in tensors)

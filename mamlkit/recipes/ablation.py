@@ -1,10 +1,10 @@
-"""The ablation of chapter 11: MAML, each part of MAML++ alone, all of them, all but one, and the relatives.
+"""The ablation of chapter 11: MAML, MAML++ as published, each part of it alone, all but one of these, and the relatives.
 
     python -m mamlkit.recipes.ablation --data omniglot --root DIR --out book/results/omniglot --work runs/omniglot
 
 Every run sees the same network, the same number of outer steps and, for the same seed, the same tasks. The checkpoint with the
 best validation accuracy is measured on 600 test tasks, whose classes are never turned. A run that was interrupted goes on from
-its last checkpoint in ``--work``; one whose record exists in ``--out`` is left alone. A run of another length than the script's
+its last checkpoint in ``--work``; one that has a record in ``--out`` is not repeated. A run of another length than the script's
 own has its outer steps in its name. ``--collect FILE`` puts all records of ``--out`` into one file, for ``mamlkit.recorded``;
 ``--weights FOLDER`` keeps the measured checkpoints of MAML and MAML++.
 """
@@ -33,12 +33,14 @@ from mamlkit._version import versions
 from mamlkit.configuration import Configuration, LearnerOptions, NetworkOptions, TaskOptions
 from mamlkit.evaluation import evaluate
 from mamlkit.learners import Learner
+from mamlkit.randomness import TEST_SEED
 from mamlkit.recipes.protocols import measure_protocols
-from mamlkit.runs import TEST_SEED, image_shape, load_best, peak_memory_mb
+from mamlkit.runs import image_shape, load_best, peak_memory_mb
 from mamlkit.tasks import TaskBatch, TaskStream
 from mamlkit.training import History, TrainingOptions, fit
 
-# MAML++ with every part switched off, and with every part on; a run switches on, or off, what it names.
+# MAML++ with every part switched off, and MAML++ as its authors publish it: with cosine, and with every other part but statistics
+# of each step and annealing of the derivative order. A run switches on, or off, what it names.
 OFF: dict[str, Any] = {
     "learner": "maml++",
     "multi_step_loss": "final",
@@ -153,7 +155,7 @@ def configuration(
     epochs = size["epochs"]
     return Configuration(
         tasks=TaskOptions(
-            data=data.partition("-")[0],  # type: ignore[arg-type]
+            data=data.partition("-")[0],
             root=root,
             ways=size["ways"],
             shots=size["shots"],
@@ -209,7 +211,7 @@ def train_and_measure(name: str, chosen: Configuration, folder: Path, test_tasks
         folder=folder,
         resume=(folder / "checkpoints").is_dir(),
     )
-    cpu_seconds = time.process_time() - started  # with the validations; of the last part alone after an interruption
+    cpu_seconds = time.process_time() - started  # with the validations; after an interruption, only of the last part
     peak = peak_memory_mb()
     best, names = load_best(chosen, folder, shape, chosen.training.keep_best)
     tasks = TaskStream(test, test_tasks, seed=TEST_SEED).batch(0).to(chosen.device)
@@ -291,7 +293,7 @@ def _memory(learner: Learner, tasks: TaskBatch) -> float:
 
 
 def _curve(history: History) -> list[dict[str, Any]]:
-    """A row an epoch: outer step, mean meta-loss, validation accuracy."""
+    """One row per epoch: outer step, mean meta-loss, validation accuracy."""
     return [
         {
             "step": row["step"],
@@ -347,13 +349,13 @@ def collect(folder: Path, data: str) -> dict[str, Any]:
 
 
 def to_text(record: dict[str, Any]) -> str:
-    """A record as JSON: one line a key, lists and tables within a line."""
+    """A record as JSON: one line per key, lists and tables within a line."""
     lines = (f"  {json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in record.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def collected_text(collected: dict[str, Any]) -> str:
-    """The same for a collection: a line a run."""
+    """The same for a collection: one line per run."""
     runs = ",\n".join(json.dumps(run, separators=(",", ":")) for run in collected["runs"])
     return f'{{\n  "command": {json.dumps(collected["command"])},\n  "runs": [\n{runs}\n  ]\n}}\n'
 

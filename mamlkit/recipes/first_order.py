@@ -26,7 +26,7 @@ from mamlkit.tasks import TaskStream
 
 LEARNERS = {"maml": maml, "fomaml": fomaml, "reptile": reptile}
 SHOTS, META_BATCH, INNER_STEPS, INNER_LR, OUTER_LR = 10, 10, 3, 0.01, 5e-3
-#: The held-out loss is measured after so many outer steps. Each number has its 1.5-fold beside it, for a race in equal time.
+#: The held-out loss is measured after these outer steps. Each number has its 1.5-fold beside it, for a race in equal time.
 STOPS = (50, 100, 150, 200, 300, 400, 600, 900, 1000, 1500)
 HELD_OUT_TASKS, HELD_OUT_QUERIES, HELD_OUT_SEED = 200, 100, 99
 

@@ -2,9 +2,9 @@
 
     python -m mamlkit.recipes.five_steps --out mamlkit --work runs/five-steps.pt
 
-Three outer losses (the last step alone, the plain mean over the steps, annealed weights), five seeds each. For each seed the
+Three outer losses (only the last step, the plain mean over the steps, annealed weights), five seeds each. For each seed the
 three share the initial weights and the stream of tasks. The inner rate is the paper's 0.01, with 10 support and 10 query points,
-25 tasks a meta-batch, full second order, and Adam at 1e-3, which falls as a cosine in the last third. Beside the weights it keeps
+25 tasks per meta-batch, full second order, and Adam at 1e-3, which falls as a cosine in the last third. Besides weights it keeps
 the course of the meta-loss and of the meta-gradient's length, and the first part of that course with one and with two steps.
 
 A run stops and goes on with the same command; ``--work`` names the file that it goes on from.
@@ -35,12 +35,12 @@ from mamlkit.tasks import TaskStream
 OUTER_LOSSES = {"last": None, "mean": "uniform", "annealed": "annealed"}
 SHOTS, META_BATCH, INNER_STEPS, INNER_LR, OUTER_LR = 10, 25, 5, 0.01, 1e-3
 EPOCH, ANNEALING_EPOCHS, CONSTANT = 100, 20, 2 / 3  # outer steps; epochs; share of training before the cosine
-BLOCK = 50  # outer steps a point of the courses
+BLOCK = 50  # outer steps per point of the courses
 SPIKE = 5  # times the median of its block
 
 
 class Run:
-    """One training, an epoch at a time, with the course of its meta-loss and of its meta-gradient's length."""
+    """One training, one epoch at a time, with the course of its meta-loss and of its meta-gradient's length."""
 
     def __init__(self, outer_loss: str, inner_steps: int, seed: int, engine: str = "compiled") -> None:
         self.which = {"outer_loss": outer_loss, "inner_steps": inner_steps, "seed": seed}
@@ -79,12 +79,12 @@ class Run:
                 self.course[name].append(round(value, 4))
 
     def state(self) -> dict[str, Any]:
-        """What ``resume`` goes on from."""
+        """The state that ``resume`` goes on from."""
         parts = {"learner": self.learner.state_dict(), "optimiser": self.optimiser.state_dict()}
         return {"which": self.which, **parts, "position": self.stream.position, "course": self.course}
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from a state."""
         self.learner.load_state_dict(state["learner"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.stream.position, self.course = state["position"], state["course"]

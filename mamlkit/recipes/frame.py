@@ -1,4 +1,4 @@
-"""What recipes share: how they are called, runs beside each other, an outer loop that can be watched, tasks in float64."""
+"""What recipes share: their command line, runs side by side, an outer loop that can be watched, tasks in float64."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def outer_loop(
     stream: Iterable[TaskBatch],
     outer_steps: int,
 ) -> Iterator[tuple[int, float]]:
-    """Take so many outer steps, where ``fit`` will not do: something is measured on the way, or there is no learner.
+    """Take a number of outer steps where ``fit`` will not do: something is measured on the way, or there is no learner.
 
     Args:
         backward: fills ``.grad`` from a meta-batch and gives the meta-loss, as ``Learner.meta_backward``.
-        optimiser: what walks.
-        stream: of meta-batches.
-        outer_steps: how many of them.
+        optimiser: what takes the steps.
+        stream: gives the meta-batches.
+        outer_steps: how many to take.
 
     Yields:
         The number of the step just taken, from 1, and its meta-loss.

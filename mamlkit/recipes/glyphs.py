@@ -2,8 +2,8 @@
 
     python -m mamlkit.recipes.glyphs --out mamlkit/weights
 
-Strided conv4 with 32 filters, one inner step of 0.4 (as Finn et al., 2017, on 5-way Omniglot), 4 tasks a meta-batch with 5 query
-images a class, 3,000 outer steps of Adam from 3e-3 down half a cosine to 1e-4.
+Strided conv4 with 32 filters, one inner step of 0.4 (as Finn et al., 2017, on 5-way Omniglot), 4 tasks per meta-batch with 5
+query images per class, 3,000 outer steps of Adam from 3e-3 down half a cosine to 1e-4.
 """
 
 from __future__ import annotations

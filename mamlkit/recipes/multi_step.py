@@ -2,7 +2,7 @@
 
     python -m mamlkit.recipes.multi_step --out mamlkit/records
 
-MAML (the last step alone), the plain mean over the steps, and the annealed weights of MAML++ (Antoniou et al., 2019). For each
+MAML (only the last step), the plain mean over the steps, and the annealed weights of MAML++ (Antoniou et al., 2019). For each
 seed the three share the initial weights and the stream of tasks; all are judged on the same held-out tasks. The inner rate is the
 paper's 0.01, or 0.05, which is too large for comfort. Everything else is as plain as possible: one fixed inner rate, Adam at a
 constant rate, full second order, float64.

@@ -1,4 +1,4 @@
-"""Ways to test one training: how many query images a class, one checkpoint or several, and who else is in batch norm's batch."""
+"""Ways to test one training: how many query images per class, one checkpoint or several, and who else batch norm sees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from mamlkit.configuration import Configuration
 from mamlkit.evaluation import evaluate_ensemble, interval
 from mamlkit.learners import Learner
-from mamlkit.runs import TEST_SEED
+from mamlkit.randomness import TEST_SEED
 from mamlkit.tasks import TaskBatch, TaskStream
 
 __all__ = ["QUERIES", "answered_alone", "measure_protocols"]
@@ -32,7 +32,7 @@ def measure_protocols(
         steps: inner steps at test.
 
     Returns:
-        A row for each: ``checkpoints``, ``queries`` a class, ``statistics`` (``"query set"``, transductive, or
+        A row for each: ``checkpoints``, ``queries`` per class, ``statistics`` (``"query set"``, transductive, or
         ``"support set and one image"``, inductive), ``accuracy`` and ``ci95`` over tasks.
     """
     rows = []
@@ -48,7 +48,7 @@ def measure_protocols(
 
 
 def answered_alone(learners: Sequence[Learner], tasks: TaskBatch, steps: int) -> torch.Tensor:
-    """Accuracy of each task ``(tasks,)`` when no query image sees another: its batch are the support images and itself.
+    """Accuracy of each task ``(tasks,)`` when no query image sees another: its batch is the support images and itself.
 
     The mean output of several learners decides, as in ``evaluate_ensemble``.
     """

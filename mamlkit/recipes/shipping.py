@@ -33,7 +33,7 @@ def save_arrays(file: Path, arrays: Mapping[str, np.ndarray], record: Mapping[st
 
 
 def save_record(file: Path, record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a record with its table under ``"rows"``, a row a line, as a whole or not at all."""
+    """Write a record with its table under ``"rows"``, one row per line, as a whole or not at all."""
     lines = ",\n    ".join(json.dumps(row) for row in rows)
     text = json.dumps(record, indent=2).removesuffix("\n}") + f',\n  "rows": [\n    {lines}\n  ]\n}}\n'
     write_atomically(file, text)

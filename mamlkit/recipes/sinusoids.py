@@ -2,7 +2,7 @@
 
     python -m mamlkit.recipes.sinusoids --out mamlkit/weights
 
-MAML: 10 support and 10 query points, one inner step of 0.01, Adam at 1e-3, 25 tasks a meta-batch, 70,000 outer steps.
+MAML: 10 support and 10 query points, one inner step of 0.01, Adam at 1e-3, 25 tasks per meta-batch, 70,000 outer steps.
 Pretrained: the same network, optimiser and data, trained on the points of all tasks together, no adaptation.
 """
 
@@ -64,7 +64,7 @@ RECIPES = {"sinusoid-maml": train_maml, "sinusoid-pretrained": train_pretrained}
 def main() -> None:
     """Train, then write ``NAME.safetensors`` and ``NAME.json`` for each model."""
     parser = parser_for(__doc__, "weights")
-    parser.add_argument("--only", choices=sorted(RECIPES), help="train this model alone")
+    parser.add_argument("--only", choices=sorted(RECIPES), help="train only this model")
     parser.add_argument("--outer-steps", type=int, default=70_000, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     options = parse(parser)

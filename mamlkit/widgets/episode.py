@@ -111,13 +111,13 @@ class Episode(anywidget.AnyWidget):
         self.revealed = [False] * tasks.num_tasks
 
     def __repr__(self) -> str:
-        """What is to be played, the same in every run."""
+        """The settings of the episode, the same in every run."""
         ways = len(self.answers[0][0][0])
         return f"Episode({len(self.query_y)} episodes, {ways} ways, {len(self.query_y[0])} questions each)"
 
 
 def _asked(tasks: TaskBatch, questions: int | None, seed: int) -> TaskBatch:
-    """The same tasks with so many of their query points, in random order."""
+    """The same tasks with only this many of their query points, in random order."""
     available = tasks.query_y.shape[1]
     questions = available if questions is None else expect_at_least("questions", questions, 1)
     if questions > available:

@@ -22,7 +22,7 @@ from mamlkit.inner_loop import adapt
 from mamlkit.models import mlp
 from mamlkit.widgets._assets import figure_module, style_sheet
 
-__all__ = ["MetaTraining", "errors_in_training"]
+__all__ = ["MetaTraining", "errors_in_training", "packed"]
 
 ALPHA, MOST_STEPS, POINTS = 0.01, 5, 10
 
@@ -59,7 +59,7 @@ def errors_in_training(
     return torch.stack(errors)
 
 
-def _packed(start: Mapping[str, Tensor]) -> str:
+def packed(start: Mapping[str, Tensor]) -> str:
     """All parameters one after the other as base64 of little-endian float32."""
     expected = [tuple(value.shape) for value in mlp(seed=0).state_dict().values()]
     found = [tuple(value.shape) for value in start.values()]
@@ -100,7 +100,7 @@ class MetaTraining(anywidget.AnyWidget):
             raise ValueError(f"expected at least two starts, by outer step in rising order, got {list(starts)}")
         self._starts = dict(starts)
         self.set_trait("outer_steps", list(starts))
-        self.set_trait("weights", [_packed(start) for start in starts.values()])
+        self.set_trait("weights", [packed(start) for start in starts.values()])
         super().__init__(**settings)
 
     @traitlets.default("points")

@@ -35,8 +35,8 @@ function forward(p, x, h1, h2) {
   return output;
 }
 
-// One step of gradient descent on the mean squared error of the support points.
-function innerStep(p, xs, ys, alpha) {
+// The gradient of the mean squared error of the support points.
+function slopeOf(p, xs, ys) {
   const gradient = new Float64Array(p.length);
   const [h1, h2] = [new Float64Array(HIDDEN), new Float64Array(HIDDEN)];
   xs.forEach((x, n) => {
@@ -59,6 +59,12 @@ function innerStep(p, xs, ys, alpha) {
       gradient[B1 + i] += back[i];
     }
   });
+  return gradient;
+}
+
+// One step of gradient descent on it.
+function innerStep(p, xs, ys, alpha) {
+  const gradient = slopeOf(p, xs, ys);
   return p.map((value, i) => value - alpha * gradient[i]);
 }
 

@@ -183,7 +183,11 @@ CASES = {
     ),
     "folder: none": (lambda: image_folder("nowhere"), FileNotFoundError, "got nowhere, which is no folder"),
     "folder: empty": (lambda: image_folder("."), FileNotFoundError, "found none"),
-    "folder: without images": (lambda: from_folder((0, 0)), FileNotFoundError, "*.png, *.jpg or *.jpeg, found none"),
+    "folder: without images": (
+        lambda: from_folder((0, 0)),
+        FileNotFoundError,
+        "*.png, *.jpg, *.jpeg, *.webp, *.bmp, *.tif or *.tiff, found none",
+    ),
     "folder: unknown split": (lambda: from_folder(split="dev"), ValueError, "expected split to be one of"),
     "folder: more ways than classes": (
         lambda: from_folder(split="train", ways=3),
@@ -248,7 +252,7 @@ CASES = {
     "arrays: too few labels": (
         lambda: from_arrays(labels=LABELS[:5]),
         ValueError,
-        "expected one label an image, shape (24,), got labels of shape (5,)",
+        "expected one label per image, shape (24,), got labels of shape (5,)",
     ),
     "arrays: one-hot labels": (lambda: from_arrays(labels=np.eye(24)), ValueError, "got labels of shape (24, 24)"),
 }

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 import mamlkit as m
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.runs import image_shape
 
 X, Q = torch.randn((2, 3, 5, 6), generator=torch.Generator().manual_seed(0))
 Y = torch.arange(15).view(3, 5) % 4
@@ -120,6 +121,7 @@ OTHER_KINDS = {
     "no module for batch norm": (lambda: m.PerStepBatchNorm(None, 2, weights=True, statistics=True), "model to be of type Module"),
     "parameters of None": (lambda: m.parameters_of(None), "model to be a torch.nn.Module, got NoneType"),
     "prefetched tasks": (lambda: m.prefetched([TASKS]), "stream to be of type TaskStream, got list"),
+    "a run's tasks that are neither": (lambda: image_shape(m.TaskList([TASKS])), "tasks of a run to be of type ImageTasks, got TaskList"),
     "a number of select": (lambda: TASKS.select(0), "tasks to be of type slice, got int 0"),
     "a generator that is None": (lambda: SINUSOIDS.sample(2, None), "generator to be of type Generator, got NoneType"),
     "a seed for a generator": (lambda: m.ImageTasks(IMAGES, ways=2, queries=1).sample(2, 5), "of type Generator, got int 5"),
@@ -197,9 +199,9 @@ DO_NOT_FIT = {
     "a complex loss": (lambda: adapt(loss=lambda o, y: F.cross_entropy(o, y) + 1j), "to give a real number, got torch.complex64"),
     "a class beyond the last": (lambda: m.ImageClasses.of(IMAGES).select([99]), "number of a class from 0 to 5, got 99"),
     "a name beyond the last": (lambda: m.ImageTasks(IMAGES, ways=2, queries=1).class_name(6), "from 0 to 5, got 6"),
-    "labels of no order": (lambda: m.image_arrays(ARRAYS, [None, 1] * 12), "labels that are numbers or texts, got list of object"),
-    "labels of two lengths": (lambda: m.image_arrays(ARRAYS, [[1], [1, 2]] * 12), "expected one label an image"),
-    "labels that are not numbers": (lambda: m.image_arrays(ARRAYS, np.full(24, np.nan)), "labels that are numbers or texts"),
+    "labels of no order": (lambda: m.image_arrays(ARRAYS, [None, 1] * 12), "labels that are numbers or strings, got list of object"),
+    "labels of two lengths": (lambda: m.image_arrays(ARRAYS, [[1], [1, 2]] * 12), "expected one label per image"),
+    "labels that are not numbers": (lambda: m.image_arrays(ARRAYS, np.full(24, np.nan)), "labels that are numbers or strings"),
     "lists of other lengths": (lambda: m.TaskList.of([X[0]], [Y[0]] * 2, [Q[0]], [Y[0]]), "as many tasks in each list, got 1, 2, 1, 1"),
     "learners with other outputs": (
         lambda: m.evaluate_ensemble([learner(), m.maml(m.mlp((6, 3), seed=0), inner_steps=1)], TASKS.select(slice(1))._replace(
@@ -220,11 +222,11 @@ OWN_PARTS = {
     "rates of adapt": (lambda: adapt(step_sizes=Rates({})), "at least one, got dict {}"),
     "weights as a list": (lambda: composed(outer_loss=Weights([1.0])), "weights of the query losses to be of type Tensor"),
     "too many weights": (lambda: composed(outer_loss=Weights(torch.ones(3))), "expected 2 finite weights"),
-    "no weight": (lambda: composed(outer_loss=Weights(torch.zeros(2))), "not all 0, one a step, got [0.0, 0.0]"),
+    "no weight": (lambda: composed(outer_loss=Weights(torch.zeros(2))), "not all 0, one per step, got [0.0, 0.0]"),
     "weights that are none": (lambda: composed(outer_loss=Weights(torch.full((2,), math.nan))), "got [nan, nan]"),
     "tasks that are none": (lambda: fit(tasks=Draws(lambda n, g: None)), "what sample() gives to be of type TaskBatch or TaskList"),
     "tasks as a tuple": (lambda: fit(tasks=Draws(lambda n, g: tuple(SINUSOIDS.sample(n, g)))), "TaskList, got tuple"),
-    "too few tasks": (lambda: fit(tasks=Draws(lambda n, g: SINUSOIDS.sample(1, g))), "sample(2, ...) to give so many tasks, got 1"),
+    "too few tasks": (lambda: fit(tasks=Draws(lambda n, g: SINUSOIDS.sample(1, g))), "sample(2, ...) to give that many tasks, got 1"),
 }  # fmt: skip
 
 NOTHING = {
@@ -232,8 +234,8 @@ NOTHING = {
     "patience": (lambda: fit(options=m.TrainingOptions(patience=1)), "expected validation tasks for patience"),
     "rows of nothing": (
         lambda: m.PerStepBatchNorm(with_batch_norm(), 2, weights=False, statistics=False), "weights or statistics, or both"),
-    "no folder": (lambda: fit(folder=""), "expected the name of a folder, got an empty text"),
-    "nobody's folder": (lambda: fit(folder="~nosuchuser/x"), "a folder of a user that there is, got ~nosuchuser/x"),
+    "no folder": (lambda: fit(folder=""), "expected the name of a folder, got an empty string"),
+    "nobody's folder": (lambda: fit(folder="~nosuchuser/x"), "a folder of a user that exists, got ~nosuchuser/x"),
 }  # fmt: skip
 
 ALL = {**OTHER_KINDS, **DO_NOT_FIT, **OWN_PARTS, **NOTHING}

@@ -71,6 +71,7 @@ BAD_CALLS = [
     ("a rate of NaN", lambda s: plus_plus(s.model, inner_lr=math.nan, step_sizes="fixed"), ValueError, "> 0, got nan"),
     ("a rate as text", lambda s: plus_plus(s.model, inner_lr="0.1"), TypeError, "a number, got str '0.1'"),
     ("an unknown loss", lambda s: plus_plus(s.model, multi_step_loss="anneal"), ValueError, "'annealed', 'uniform', got 'anneal'"),
+    ("a class of losses", lambda s: plus_plus(s.model, multi_step_loss=mamlkit.FinalStep), TypeError, "of type OuterLoss, got type"),
     ("negative weights", lambda s: plus_plus(s.model, multi_step_loss=[1, -1]), ValueError, "weights >= 0 that are not all 0"),
     ("weights of 0", lambda s: plus_plus(s.model, multi_step_loss=[0, 0]), ValueError, "not all 0, got [0.0, 0.0]"),
     ("a weight of NaN", lambda s: plus_plus(s.model, multi_step_loss=[1, math.nan]), ValueError, "finite weights"),

@@ -69,6 +69,22 @@ def test_engines_know_the_core_and_not_who_uses_them(name):
     assert {other for other in imports(name) if room_of(other) != "engines"} <= core
 
 
+def test_conv4_is_known_to_the_choice_and_to_who_measures_its_errors():
+    room = {name for name in MODULES if name.startswith("mamlkit.engines.conv4")}
+    users = {name for name in MODULES if name not in room and imports(name) & room}
+    assert users == {"mamlkit.engines.choice", "mamlkit.bench.precision"}
+    for name in ("block", "first_block", "strided"):
+        assert not imports(f"mamlkit.engines.conv4.{name}")
+
+
+@pytest.mark.parametrize("room, also", [("checking", set()), ("widgets", {"mamlkit.pretrained"})])
+def test_figures_and_checks_know_the_core_and_the_data(room, also):
+    allowed = {f"mamlkit.{name}" for name in CORE} | also
+    for name in MODULES:
+        if room_of(name) == room:
+            assert {other for other in imports(name) if room_of(other) not in (room, "data")} <= allowed, name
+
+
 @pytest.mark.parametrize("name", [name for name in MODULES if room_of(name) == "data"])
 def test_data_knows_no_model_and_no_learner(name):
     others = {other for other in imports(name, lazy=False) if room_of(other) != "data"}

@@ -1,8 +1,8 @@
 """The two pieces of a convolutional block, with derivatives of their derivatives written by hand.
 
-On a CPU the second derivative of such a network spends its time in batch norm and pooling more than in the convolutions: autograd
+On a CPU, the second derivative of such a network takes longer in batch norm and pooling than in the convolutions: autograd
 differentiates each of them a second time by a chain of general formulas, and each link reads and writes the whole activation.
-Here the same second derivatives are a few passes. Everything else of the network is left to autograd.
+Here the same second derivatives take a few passes. The rest of the network is left to autograd.
 
 ``convolution`` is bilinear in image and kernel, so three operations are closed under differentiation: with ``<,>`` the sum of
 products over all entries, ``<g, conv(x, w)> = <to_input(g, w), x> = <to_kernel(g, x), w>`` defines the other two, and the
@@ -52,7 +52,7 @@ def convolution(x: Tensor, kernel: Tensor, groups: int = 1) -> Tensor:
 
     Args:
         x: ``(points, groups * inputs, height, width)``.
-        kernel: ``(groups * filters, inputs, 3, 3)``; each group sees its own inputs only.
+        kernel: ``(groups * filters, inputs, 3, 3)``; each group sees only its own inputs.
         groups: how many.
     """
     return _Convolution.apply(x, kernel, groups)
@@ -113,7 +113,7 @@ class _ToKernel(torch.autograd.Function):
 
 
 def _convolution_backward(gradient: Tensor, x: Tensor, kernel: Tensor, groups: int, which: int) -> Tensor:
-    """torch's own first derivative, for the input (0) or the kernel (1) alone; of that one only the shape counts."""
+    """torch's own first derivative, only for the input (0) or the kernel (1), of which only the shape matters."""
     wanted = [which == 0, which == 1, False]
     found = _aten.convolution_backward(gradient, x, kernel, None, [1, 1], [1, 1], [1, 1], False, [0, 0], groups, wanted)
     return found[which]

@@ -1,7 +1,7 @@
 """The first block of a network with max-pooling, without ever making its full-size map.
 
 What enters this block are the images of a task, and they stay the same over all inner steps; only kernel, scale and shift
-change. So whatever depends on the images alone is made once. With p_j the 3 x 3 patch around pixel j as a vector, a column w of
+change. So whatever depends only on the images is made once. With p_j the 3 x 3 patch around pixel j as a vector, a column w of
 the kernel makes the map c_j = <p_j, w>, and batch norm needs no map to know its statistics: with m and S the mean and the
 covariance of the patches,
 

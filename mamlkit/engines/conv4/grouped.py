@@ -1,9 +1,9 @@
-"""The library's own ``conv4`` for several tasks at once: one grouped convolution instead of one convolution a task.
+"""The library's own ``conv4`` for several tasks at once: one grouped convolution instead of one convolution per task.
 
 Each task has weights of its own after the first inner step, so a layer is a different function for every task. A convolution with
 as many groups as tasks is exactly that: task t's images are the channels ``t * channels`` to ``(t + 1) * channels`` of one wide
-image, and group t meets them with task t's kernels. Batch norm and the rest act on each channel alone, so they need no change.
-What it saves is calls: on a few small images a call costs more than its arithmetic. Blocks are those of ``block``, and
+image, and group t meets them with task t's kernels. Batch norm and the rest act on each channel separately, so they need no
+change. This saves calls: on a few small images a call costs more than its arithmetic. Blocks are those of ``block``, and
 convolutions with a stride those of ``strided``.
 """
 
@@ -30,7 +30,7 @@ __all__ = ["CONV4_ENGINES", "Conv4AllAtOnce", "Conv4Recomputed", "ManyTasks", "c
 
 # Pixels that go through one call, over all images of a few tasks: beyond this, calls no longer matter and the cache does.
 PIXELS_A_CALL = 1 << 15
-GROUPS_WITHOUT_GRAPH = 4  # so many times more where no graph is kept, as in evaluation
+GROUPS_WITHOUT_GRAPH = 4  # times as many if no graph is kept, as in evaluation
 _LAYERS = (
     nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear,
 )  # fmt: skip
@@ -68,7 +68,7 @@ CONV4_ENGINES: dict[str, type[Conv4AllAtOnce]] = {"all_at_once": Conv4AllAtOnce,
 
 
 def knows(model: nn.Module) -> bool:
-    """Whether a model is a ``conv4`` whose layers are still those that it was made with, and nothing is hooked in between."""
+    """Whether a model is a ``conv4`` that still has the layers it was made with, and no hooks in between."""
     return (
         type(model) is Conv4 and _parts(model) is not None and not any(is_strange(module) for module in model.modules())
     )
@@ -101,7 +101,7 @@ class _Parts(NamedTuple):
 
 
 def _parts(model: nn.Sequential) -> _Parts | None:
-    """The layers sorted into blocks, or ``None`` if one of them is not as ``conv4`` makes it."""
+    """The layers sorted into blocks, or ``None`` if one of them is not one that ``conv4`` makes."""
     blocks, layers = [], list(model)
     if any(type(layer) not in _LAYERS for layer in layers):  # a subclass may do anything
         return None

@@ -28,7 +28,7 @@ def strided_convolution(x: Tensor, kernel: Tensor, groups: int) -> Tensor:
 
     Args:
         x: ``(points, groups * inputs, height, width)``, fastest with ``torch.channels_last``.
-        kernel: ``(groups * filters, inputs, 3, 3)``; each group sees its own inputs only.
+        kernel: ``(groups * filters, inputs, 3, 3)``; each group sees only its own inputs.
         groups: how many.
 
     Returns:

@@ -6,6 +6,7 @@ import oracles
 import plain_learners
 import pytest
 import torch
+from docstrings import example
 from engine_names import ENGINES
 from torch.nn import functional as F
 
@@ -14,6 +15,17 @@ import mamlkit
 K = 3
 ANNEALED = [1 / 3 - 4 / 30] * 2 + [1 / 3 + 4 * 2 / 30]  # epoch 4 of 10, K = 3
 LAST = [0.0, 0.0, 1.0]
+
+
+class Own:
+    """An outer loss that mamlkit does not have: the step of this epoch, in turn, weighs twice."""
+
+    def weights(self, steps, epoch):
+        weights = torch.ones(steps, dtype=torch.float64)
+        weights[epoch % steps] = 2.0
+        return weights
+
+
 # problem, engine, switches, epoch, weights of the query losses, order
 CASES = {
     "everything": ("conv-batchnorm", "auto", {}, 4, ANNEALED, 2),
@@ -24,6 +36,7 @@ CASES = {
     "shared batch-norm weights": ("conv-batchnorm", "auto", {"per_step_weights": False}, 4, ANNEALED, 2),
     "uniform": ("conv-batchnorm", "auto", {"multi_step_loss": "uniform"}, 50, [1 / 3] * 3, 2),
     "given": ("mlp-mse", "auto", {"multi_step_loss": [0.5, 0.0, 2.0]}, 50, [0.5, 0.0, 2.0], 2),
+    "of one's own": ("conv-batchnorm", "auto", {"multi_step_loss": Own()}, 4, [1.0, 2.0, 1.0], 2),
     "last step": ("conv-batchnorm", "auto", {"multi_step_loss": None}, 0, LAST, 2),
     "annealing has begun": ("mlp-mse", "auto", {}, 0, [1 / 3] * 3, 2),
     "annealing has ended": ("mlp-mse", "auto", {}, 10, LAST, 2),
@@ -105,6 +118,17 @@ def test_derivative_order_annealing_is_first_order_in_epochs_below_e():
     for learner.epoch in range(5):
         orders.append(learner.current_order)
     assert orders == [1, 1, 1, 2, 2]
+
+
+def test_the_outer_loop_in_the_docstring_anneals():
+    """``epoch`` is the reader's to move: a loop without that line would never leave the first epoch."""
+    names = {**vars(mamlkit), "torch": torch, "F": F, "outer_steps": 3, "steps_per_epoch": 1}
+    with torch.random.fork_rng(devices=[]):
+        exec(compile(example(mamlkit.learners), "learners.py", "exec"), names)
+    learner = names["learner"]
+    assert learner.epoch == 2 and learner.meta_steps == 3 and names["loss"].isfinite()
+    weights = [learner.outer_loss.weights(5, epoch)[0].item() for epoch in (0, learner.epoch)]
+    assert weights[0] > weights[1] > 0
 
 
 def test_every_step_has_a_gradient_of_its_own():

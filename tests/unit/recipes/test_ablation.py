@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 
 import mamlkit
 from mamlkit.configuration import Configuration
+from mamlkit.randomness import TEST_SEED
 from mamlkit.recipes import ablation as recipe
 from mamlkit.recipes import protocols
-from mamlkit.runs import TEST_SEED, load_best
+from mamlkit.runs import load_best
 from mamlkit.tasks import TaskStream
 
 SCHEMA = {

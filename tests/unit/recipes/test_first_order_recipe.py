@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
-
 import pytest
+from recorded_runs import run_again
 
-import mamlkit
 from mamlkit.recipes import first_order as recipe
 
 
@@ -38,20 +34,7 @@ def test_each_stop_has_its_longer_one_beside_it():
 
 
 def test_the_record_is_whole_and_its_command_is_understood(monkeypatch, tmp_path):
-    record = mamlkit.recorded("first-order")
-    found = [(row["seed"], row["learner"], row["outer_step"]) for row in record["rows"]]
-    arguments = shlex.split(record["command"])[3:]
-    assert arguments[0] == "--out"
     seen = []
-
-    def pretend(*run):
-        seen.append(run)
-        return [{"run": run}]
-
-    monkeypatch.setattr(recipe, "train", pretend)
-    monkeypatch.setattr(sys, "argv", ["first_order", "--out", str(tmp_path), *arguments[2:], "--processes", "1"])
-    recipe.main()
+    record, _ = run_again(recipe, "first-order", lambda *run: seen.append(run) or [], monkeypatch, tmp_path)
+    found = [(row["seed"], row["learner"], row["outer_step"]) for row in record["rows"]]
     assert found == [(*run, stop) for run in seen for stop in recipe.STOPS]
-    written = json.loads((tmp_path / "first-order.json").read_text(encoding="utf-8"))
-    same = set(record) - {"command", "rows", "versions"}
-    assert {name: written[name] for name in same} == {name: record[name] for name in same}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
+from recorded_runs import run_again
 
-import mamlkit
 from mamlkit.recipes import step_sizes as recipe
 
 
@@ -29,21 +26,12 @@ def test_rates_thrown_away_are_those_of_a_run_that_never_learned_them():
 
 
 def test_the_record_is_whole_and_its_command_is_understood(monkeypatch, tmp_path):
-    record = mamlkit.recorded("step-sizes")
-    found = [(row["seed"], row["step_sizes"]) for row in record["rows"]]
-    arguments = shlex.split(record["command"])[3:]
-    assert arguments[0] == "--out"
     seen = []
 
     def pretend(seed, rate, outer_steps, held_out_tasks):
         seen.append((seed, "learned" if rate is None else rate))
         return {"steps": outer_steps, "tasks": held_out_tasks}
 
-    monkeypatch.setattr(recipe, "train", pretend)
-    monkeypatch.setattr(sys, "argv", ["step_sizes", "--out", str(tmp_path), *arguments[2:], "--processes", "1"])
-    recipe.main()
-    written = json.loads((tmp_path / "step-sizes.json").read_text(encoding="utf-8"))
-    same = set(record) - {"command", "rows", "versions"}
-    assert found == seen
-    assert {name: written[name] for name in same} == {name: record[name] for name in same}
+    record, written = run_again(recipe, "step-sizes", pretend, monkeypatch, tmp_path)
+    assert seen == [(row["seed"], row["step_sizes"]) for row in record["rows"]]
     assert {tuple(row.values()) for row in written["rows"]} == {(record["outer_steps"], record["held_out_tasks"])}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from mamlkit.configuration import (
     TaskOptions,
     parameter_count,
 )
+from mamlkit.data.sources import SOURCES, options_of, sources_with
+from mamlkit.runs import image_shape
 from mamlkit.training import TrainingOptions
 
 IMAGE = (1, 16, 16)
@@ -131,6 +135,47 @@ def test_tasks_by_name():
         Configuration(TaskOptions(data="folder")).build_tasks("train")
     with pytest.raises(ValueError, match="expected a device that torch can compute on here, got 'toaster'"):
         Configuration(device="toaster").build_learner(None)
+
+
+def test_a_source_gets_the_options_that_its_signature_names(monkeypatch):
+    """Under a name that the command line offered when mamlkit was imported; a line of one's own adds another."""
+
+    def blots(split, *, ways, shots, queries, image_size):
+        images = torch.zeros(ways, shots + queries, 1, image_size, image_size, dtype=torch.uint8)
+        return mamlkit.ImageTasks(images, ways=ways, shots=shots, queries=queries)
+
+    monkeypatch.setitem(SOURCES, "glyphs", blots)
+    chosen = Configuration(TaskOptions(ways=3, image_size=16, queries=2, test_queries=4))
+    chosen.expect_used()
+    assert chosen.build_tasks("train").queries == 2
+    assert (test := chosen.build_tasks("test")).queries == 4 and image_shape(test) == IMAGE
+    with pytest.raises(ValueError, match="expected --rotations only with --data omniglot or folder, where"):
+        Configuration(TaskOptions(rotations=True)).expect_used()
+    assert sources_with("image_size") == ["glyphs", "folder"]
+
+
+def test_the_docstring_names_every_default_that_python_has_otherwise():
+    sources = (mamlkit.glyphs, mamlkit.image_folder, mamlkit.omniglot, mamlkit.Sinusoids)
+    learners = sorted(ALGORITHMS.values(), key=lambda make: make.__name__)
+    rows = [["option", "command line", "Python"]]
+    for part, functions in ((TaskOptions, sources), (NetworkOptions, (mamlkit.conv4,)), (LearnerOptions, learners)):
+        for item in dataclasses.fields(part):
+            others = {}
+            for function in functions:
+                own = inspect.signature(function).parameters.get(item.name)
+                if own is not None and own.default not in (inspect.Parameter.empty, item.default):
+                    others.setdefault(own.default, []).append(function.__name__)
+            if others:
+                python = "; ".join(f"{default!r} in {', '.join(names)}" for default, names in others.items())
+                rows.append([item.name, repr(item.default), python])
+    table = "\n".join(f"{option:13}{command:14}{python}" for option, command, python in rows)
+    assert textwrap.indent(table, "    ") in mamlkit.configuration.__doc__
+
+
+def test_every_option_of_tasks_has_a_source():
+    options = {item.name for item in dataclasses.fields(TaskOptions)}
+    assert options - {"data", "test_queries"} == set().union(*map(options_of, SOURCES)) & options
+    assert all(options_of(name) >= {"split", "shots", "queries"} for name in SOURCES)
 
 
 def test_optimiser_and_schedule_by_name():

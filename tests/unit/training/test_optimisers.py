@@ -8,6 +8,7 @@ import math
 import oracles
 import pytest
 import torch
+from interrupted import cut_off
 from torch import nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler as schedules
@@ -99,24 +100,6 @@ SCHEDULES = {
 }
 
 
-def cut_off(monkeypatch, folder, learner, at=7, **keywords):
-    """A run that ends in the middle of an outer step."""
-
-    class PulledPlug(Exception):
-        pass
-
-    step = mamlkit.Learner.meta_backward
-
-    def fails(self, *args, **more):
-        if self.meta_steps == at:
-            raise PulledPlug
-        return step(self, *args, **more)
-
-    with monkeypatch.context() as patch, pytest.raises(PulledPlug):
-        patch.setattr(mamlkit.Learner, "meta_backward", fails)
-        mamlkit.fit(learner, TASKS, folder=folder, **keywords)
-
-
 @pytest.mark.parametrize("name", [*OPTIMISERS, *SCHEDULES])
 def test_resuming_is_exact(name, tmp_path, monkeypatch):
     def parts(learner):
@@ -128,7 +111,7 @@ def test_resuming_is_exact(name, tmp_path, monkeypatch):
     keywords = {"options": OPTIONS, "validation": TASKS}
     whole, cut, resumed = make(), make(), make()
     history = mamlkit.fit(whole, TASKS, folder=tmp_path / "whole", **parts(whole), **keywords)
-    cut_off(monkeypatch, tmp_path / "cut", cut, **parts(cut), **keywords)
+    cut_off(monkeypatch, tmp_path / "cut", cut, TASKS, **parts(cut), **keywords)
     again = mamlkit.fit(resumed, TASKS, folder=tmp_path / "cut", resume=True, **parts(resumed), **keywords)
     assert same(state(whole), state(resumed)) and not same(state(whole), state(make()))
     assert [row["outer_lr"] for row in again.rows] == [row["outer_lr"] for row in history.rows]
@@ -169,7 +152,7 @@ def test_more_epochs_on_resume(own, finished, tmp_path, monkeypatch):
     if finished:
         mamlkit.fit(make_and_keep := make(), TASKS, options=OPTIONS, folder=tmp_path, **parts(make_and_keep))
     else:
-        cut_off(monkeypatch, tmp_path, first := make(), options=OPTIONS, **parts(first))
+        cut_off(monkeypatch, tmp_path, first := make(), TASKS, options=OPTIONS, **parts(first))
     history = mamlkit.fit(learner, TASKS, options=LATER, folder=tmp_path, resume=True, **parts(learner))
     assert history.step == 20 and history.rows[-1]["outer_lr"] == pytest.approx(1e-5)
     optimiser = parts(plain).get("optimiser") or torch.optim.Adam(plain.meta_parameters().values(), lr=1e-3)
@@ -262,7 +245,7 @@ def test_a_checkpoint_of_before_goes_on_with_the_default(tmp_path, monkeypatch):
     """As older versions wrote them: the rows in the record, nothing of optimiser, data and threads."""
     whole = make()
     history = mamlkit.fit(whole, TASKS, options=OPTIONS, validation=TASKS, folder=tmp_path / "whole")
-    cut_off(monkeypatch, tmp_path / "cut", make(), options=OPTIONS, validation=TASKS)
+    cut_off(monkeypatch, tmp_path / "cut", make(), TASKS, options=OPTIONS, validation=TASKS)
     newest = latest_checkpoint(tmp_path / "cut" / "checkpoints")
     tensors, record = load_checkpoint(newest)
     for name in ("optimiser_settings", "schedule_settings", "data", "threads", "sha256"):

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 import mamlkit
 from mamlkit.pretrained import pretrained_names, pretrained_record
+from mamlkit.randomness import TEST_SEED
 from mamlkit.recipes import sinusoids as recipe
-from mamlkit.runs import TEST_SEED
 from mamlkit.tasks import TaskStream
 
 SINUSOIDS = ("sinusoid-maml", "sinusoid-pretrained")

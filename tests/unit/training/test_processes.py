@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -49,6 +50,21 @@ def start(folder, *command):
         [sys.executable, *command],
         cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+
+
+@contextmanager
+def two_processes(folder, script):
+    """A script in a pair of processes, while what is inside runs here; then what they printed."""
+    output = []
+    shared = start(folder, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script)
+    try:
+        yield output
+        output.append(shared.communicate(timeout=240)[0])
+    finally:
+        if shared.poll() is None:
+            shared.terminate()
+            shared.communicate()
+    assert shared.returncode == 0, output
 
 
 def here(folder, arguments, monkeypatch):
@@ -106,17 +122,10 @@ def test_two_processes_give_the_parameters_of_one(folder, monkeypatch):
         f"    for sys.argv[1:] in {commands}:\n"
         "        command_line.main()\n"
     )
-    shared = start(folder, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "both.py")
-    try:
+    with two_processes(folder, "both.py") as output:
         for name, (options, _) in runs.items():
             here(folder, f"train --out one-{name} {options}", monkeypatch)
-        output = shared.communicate(timeout=240)[0]
-    finally:
-        if shared.poll() is None:
-            shared.terminate()
-            shared.communicate()
-    assert shared.returncode == 0, output
-    assert output.count("outer steps in") == 2  # one process speaks
+    assert output[0].count("outer steps in") == 2  # one process speaks
     for name, (_, tolerance) in runs.items():
         one, two = last(folder, f"one-{name}"), last(folder, f"two-{name}")
         assert one.keys() == two.keys()
@@ -196,19 +205,10 @@ if __name__ == "__main__":
 def test_running_statistics_of_two_processes_are_those_of_one(folder, monkeypatch):
     """Of each inner step, the model's own, and the mean of all passes; in float64, so that nothing but the order is left."""
     (folder / "shared_statistics.py").write_text(STATISTICS)
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "shared_statistics.py"]
-    shared = start(folder, *command)
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            importlib.import_module("shared_statistics").run("statistics-one")
-        output = shared.communicate(timeout=240)[0]
-    finally:
-        if shared.poll() is None:
-            shared.terminate()
-            shared.communicate()
-    assert shared.returncode == 0, output
+    with two_processes(folder, "shared_statistics.py"), torch.random.fork_rng(devices=[]):
+        importlib.import_module("shared_statistics").run("statistics-one")
     for kind in ("rows", "own", "mean"):
         one, two = last(folder, f"statistics-one-{kind}"), last(folder, f"statistics-two-{kind}")
         moved = [key for key in one if "running" in key or "num_batches" in key]

@@ -10,13 +10,14 @@ import math
 import oracles
 import pytest
 import torch
+from interrupted import cut_off
 from torch import nn
 from torch.nn import functional as F
 
 import mamlkit
 from mamlkit import TaskStream, TrainingDiverged, TrainingOptions
 from mamlkit.checkpoint import latest_checkpoint, load_checkpoint
-from mamlkit.training import VALIDATION_SEED
+from mamlkit.randomness import VALIDATION_SEED
 
 SMALL = TrainingOptions(
     epochs=3, steps_per_epoch=4, meta_batch=2, outer_lr=1e-3, validation_tasks=4, checkpoint_every=3, log_every=2
@@ -202,20 +203,7 @@ def test_resuming_is_exact(variant, at, tmp_path, monkeypatch):
     whole, cut = make(), make()
     history = mamlkit.fit(whole, TASKS, folder=tmp_path / "whole", **keywords)
 
-    class PulledPlug(Exception):
-        pass
-
-    step = mamlkit.Learner.meta_backward
-
-    def fails(self, *args, **more):
-        if self.meta_steps == at:
-            raise PulledPlug
-        return step(self, *args, **more)
-
-    monkeypatch.setattr(mamlkit.Learner, "meta_backward", fails)
-    with pytest.raises(PulledPlug):
-        mamlkit.fit(cut, TASKS, folder=tmp_path / "cut", **keywords)
-    monkeypatch.setattr(mamlkit.Learner, "meta_backward", step)
+    cut_off(monkeypatch, tmp_path / "cut", cut, TASKS, at, **keywords)
     resumed = make()
     again = mamlkit.fit(resumed, TASKS, folder=tmp_path / "cut", resume=True, **keywords)
     assert same(state(resumed), state(whole)) and (resumed.epoch, resumed.meta_steps) == (2, 12)
