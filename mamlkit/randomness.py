@@ -23,8 +23,10 @@ from torch import Tensor
 
 __all__ = ["TEST_SEED", "VALIDATION_SEED", "Replay", "fixed_randomness", "stream_seed"]
 
-VALIDATION_SEED = 1_000_003  # the same validation tasks in every run
-TEST_SEED = 2_000_003  # the same test tasks in every run
+#: The same validation tasks in every run.
+VALIDATION_SEED = 1_000_003
+#: The same test tasks in every run.
+TEST_SEED = 2_000_003
 
 
 def stream_seed(seed: int, number: int) -> int:
