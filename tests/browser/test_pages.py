@@ -105,13 +105,6 @@ def test_front_page_leads_to_the_book(browser, site):
     page.close()
 
 
-def test_search_finds_a_page(browser, site):
-    page = browser.new_page()
-    page.goto(f"{site}/search.html?q=meta-batch")
-    page.locator("#search-results li a", has_text="Notation").first.wait_for()
-    page.close()
-
-
 @cache
 def parsed(path):
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
