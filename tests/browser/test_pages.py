@@ -92,7 +92,7 @@ def look(browser, site, page_name, width):
     return [f"{width} px: {line}" for line in wrong]
 
 
-@pytest.mark.parametrize("page_name", [page for page in PAGES if page != "index.html"])
+@pytest.mark.parametrize("page_name", [page for page in PAGES if page not in ("index.html", "404.html")])
 def test_page(page_name, browser, site):
     problems = [line for width in WIDTHS for line in look(browser, site, page_name, width)]
     assert not problems, "\n".join(problems)
