@@ -1,12 +1,15 @@
-"""What a host of static files shows by itself: the page for a wrong address."""
+"""What a host of static files shows by itself: the page for a wrong address, and what a link to the book says of it."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from test_pages import look
 from widget_pages import QuietHandler, serve
 
@@ -53,3 +56,28 @@ def test_a_wrong_address_leads_on(browser, host):
     page.locator(".bd-article a", has_text="3. The hard part").click()
     page.wait_for_url("**/book/03_a_gradient_of_gradients.html")
     page.close()
+
+
+def described(path):
+    """What a page says of itself to others, by name."""
+    soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    return {node.get("property") or node.get("name"): node["content"] for node in soup.select("meta[content]")}
+
+
+@pytest.mark.parametrize("name", ["index.html", "book/index.html", "book/03_a_gradient_of_gradients.html"])
+def test_a_link_to_a_page_can_be_shown_with_a_picture(name):
+    said = described(HTML / name)
+    assert said["twitter:card"] == "summary_large_image" and len(said["og:description"]) > 100
+    assert said["og:title"] and said["og:url"].startswith(ADDRESS) and len(said["og:image:alt"]) > 20
+    assert said["og:image"].startswith(ADDRESS) and (HTML / said["og:image"].removeprefix(ADDRESS)).is_file()
+
+
+def test_the_site_map_lists_the_pages_with_dates():
+    space = {"": "http://www.sitemaps.org/schemas/sitemap/0.9"}
+    entries = ElementTree.parse(HTML / "sitemap.xml").findall("url", space)
+    pages = {entry.findtext("loc", namespaces=space).removeprefix(ADDRESS) for entry in entries}
+    assert pages == {str(path.relative_to(HTML)) for path in (HTML / "book").rglob("*.html")}
+    dates = [entry.findtext("lastmod", namespaces=space) for entry in entries]
+    if not any(dates):
+        pytest.skip("not a git checkout, or a shallow one: there are no dates")
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}Z", date) for date in dates if date)
