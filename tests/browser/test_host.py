@@ -81,3 +81,9 @@ def test_the_site_map_lists_the_pages_with_dates():
     if not any(dates):
         pytest.skip("not a git checkout, or a shallow one: there are no dates")
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}Z", date) for date in dates if date)
+
+
+def test_no_button_starts_what_is_not_there():
+    """Binder would need an environment file; Colab installs what a notebook needs in its first cell."""
+    page = (HTML / "book" / "01_why_learn_to_learn.html").read_text(encoding="utf-8")
+    assert "mybinder.org" not in page and "colab.research.google.com" in page
