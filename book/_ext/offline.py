@@ -15,6 +15,7 @@ from sphinx.application import Sphinx
 # What pages with formulas may ask for: the program, its fonts, rarely used commands, and speech for screen readers.
 MATHJAX_PARTS = ["tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y", "sre"]
 
+
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
     """Copy the part of MathJax that is used into the finished book, once; not where formulas are set by the build itself."""
     target = Path(app.outdir, "_static", "mathjax")
