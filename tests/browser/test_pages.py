@@ -98,6 +98,20 @@ def test_page(page_name, browser, site):
     assert not problems, "\n".join(problems)
 
 
+TOO_WIDE_TABLES = """() => [...document.querySelectorAll('table.results')]
+    .filter((table) => table.getBoundingClientRect().width > table.closest('.output').clientWidth + 1)
+    .map((table) => table.caption.textContent)"""
+
+
+@pytest.mark.parametrize("page_name", [page for page in PAGES if page.startswith("book/") and "/" not in page[5:]])
+def test_results_fit_a_phone(page_name, browser, site):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(f"{site}/{page_name}")
+    page.evaluate(SETTLE)
+    assert page.evaluate(TOO_WIDE_TABLES) == []
+    page.close()
+
+
 def test_front_page_leads_to_the_book(browser, site):
     page = browser.new_page()
     page.goto(site)
