@@ -1,4 +1,4 @@
-"""Sphinx extension: the two pages that a host of static files shows by itself, for the book's address and for a wrong one."""
+"""Sphinx extension: what a host of static files needs: pages for the book's address and for wrong ones, dates in the site map."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
 
 ROOT_PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -70,8 +72,21 @@ def root_its_links(app: Sphinx, exception: Exception | None) -> None:
         page.write_text(text.replace("<head>", f"<head>{base}", 1), encoding="utf-8")
 
 
+def keep_dates_to_the_map(app: Sphinx, config: Config) -> None:
+    """The extension that asks git for dates would also take the buttons for notebooks from pages that git doesn't know."""
+    config.html_last_updated_fmt = None
+
+
+def do_without_git(app: Sphinx, env: BuildEnvironment) -> None:
+    """Where there is no git, no page has a date; the site map expects a pair all the same."""
+    dates = getattr(env, "git_last_updated", {})
+    dates.update({name: (None, True) for name, found in dates.items() if found is None})
+
+
 def setup(app: Sphinx) -> dict:
     """The root page before pages are made light (see light.py), the links of the other after."""
+    app.connect("config-inited", keep_dates_to_the_map, priority=900)
+    app.connect("env-updated", do_without_git, priority=900)
     app.connect("html-collect-pages", not_found_page)
     app.connect("build-finished", write_root_page, priority=900)
     app.connect("build-finished", root_its_links, priority=960)
