@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -117,6 +119,19 @@ def test_front_page_leads_to_the_book(browser, site):
     page.goto(site)
     page.wait_for_url("**/book/index.html")
     page.close()
+
+
+def weight(path):
+    """Bytes, as a server sends them, of a page with its stylesheet, scripts and icons; pictures wait until they are near."""
+    text = path.read_text(encoding="utf-8")
+    files = {(path.parent / name).resolve() for name in re.findall(r'(?:src|href)="([^"#?]+\.(?:js|css))', text)}
+    sent = sum(len(gzip.compress(file.read_bytes(), 6)) for file in {path, *files})
+    return sent + sum(font.stat().st_size for font in (HTML / "_static" / "icons").iterdir())
+
+
+@pytest.mark.parametrize("page_name", [page for page in PAGES if page.startswith("book/")])
+def test_pages_are_light(page_name):
+    assert weight(HTML / page_name) < (150_000 if page_name == "book/index.html" else 250_000)
 
 
 @cache

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from test_pages import look
 
 HTML = Path(__file__).resolve().parents[2] / "_build" / "html"
 # What readers type, and a page that must be among the first three.
@@ -80,6 +82,11 @@ def test_a_result_names_the_section_and_marks_the_words(search):
     assert {word.lower() for word in place.locator("mark").all_inner_texts()} >= {"second", "order"}
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_results_are_accessible_and_fit(browser, site, width):
+    assert look(browser, site, "search.html?q=second+order", width) == []
+
+
 def test_a_question_without_an_answer(search):
     assert ask(search, "zebra") == []
     assert search.locator("#search-results [role=status]").inner_text() == "Nothing found for “zebra”."
@@ -106,7 +113,6 @@ def test_from_a_chapter_to_a_section(browser, site, start):
 
 
 def test_other_pages_load_nothing_of_it():
-    for path in HTML.rglob("*.html"):
-        if path.name != "search.html":
-            text = path.read_text(encoding="utf-8")
-            assert "sections.js" not in text and "/search.js" not in text, path
+    script = re.compile(r'src="[^"]*(?:sections|search|searchtools|searchindex|language_data)\.js')
+    loading = {path.name for path in HTML.rglob("*.html") if script.search(path.read_text(encoding="utf-8"))}
+    assert loading == {"search.html"}
