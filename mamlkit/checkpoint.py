@@ -34,6 +34,8 @@ __all__ = [
 
 _STEP = re.compile(r"step-\d{8,}")
 _OWN = "record_sha256"
+# What torch's optimisers keep with the shape of the parameter; a wrong one would be broadcast, or stop the next step.
+_MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "square_avg", "sum"}
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -141,12 +143,20 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tenso
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
-    """Undo ``optimiser_tensors``."""
+    """Undo ``optimiser_tensors``.
+
+    Raises:
+        ValueError: if a moment has not the shape of its parameter.
+    """
     state: dict[int, dict[str, Any]] = {}
     for key, value in [*tensors.items(), *rest["state"].items()]:
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
+    for parameter, entries in optimiser.state.items():
+        for name, value in entries.items():
+            if name in _MOMENTS and isinstance(value, Tensor) and value.shape != parameter.shape:
+                raise ValueError(f"{name} of shape {tuple(value.shape)} for a parameter of {tuple(parameter.shape)}")
 
 
 def _record_checksum(record: Mapping[str, Any]) -> str:

@@ -31,8 +31,9 @@ from torch.profiler import ProfilerActivity, profile
 from mamlkit._files import write_atomically, write_tensors
 from mamlkit._version import versions
 from mamlkit.configuration import Configuration, LearnerOptions, NetworkOptions, TaskOptions
-from mamlkit.evaluation import evaluate, evaluate_ensemble
+from mamlkit.evaluation import evaluate
 from mamlkit.learners import Learner
+from mamlkit.recipes.protocols import measure_protocols
 from mamlkit.runs import TEST_SEED, image_shape, load_best, peak_memory_mb
 from mamlkit.tasks import TaskBatch, TaskStream
 from mamlkit.training import History, TrainingOptions, fit
@@ -46,6 +47,8 @@ OFF: dict[str, Any] = {
     "per_step_statistics": False,
 }
 ON: dict[str, Any] = {"learner": "maml++", "cosine": True}
+# MAML as its paper has it for 5-way Omniglot.
+ONE_STEP: dict[str, Any] = {"learner": "maml", "inner_steps": 1, "inner_lr": 0.4, "test_steps": 3}
 RUNS: dict[str, dict[str, Any]] = {
     "maml": {"learner": "maml"},
     "maml++": ON,
@@ -60,12 +63,18 @@ RUNS: dict[str, dict[str, Any]] = {
     "no-per-step-norm": {**ON, "per_step_weights": False},
     "no-cosine": {**ON, "cosine": False},
     "larger-rate": {"learner": "maml", "inner_lr": 0.4},
+    "one-step": ONE_STEP,
+    "one-step-cosine": {**ONE_STEP, "cosine": True},
     "fomaml": {"learner": "fomaml"},
     "anil": {"learner": "anil"},
     "reptile": {"learner": "reptile"},
     "meta-sgd": {"learner": "meta-sgd"},
 }
-"""The runs by name. ``first_order_share`` is the share of the epochs with first order (half of them in the paper)."""
+"""The runs by name.
+
+``first_order_share`` is the share of the epochs with first order (half of them in the paper). ``test_steps`` are inner steps at
+test where they are not those of training.
+"""
 
 MAIN = ("maml", "maml++")
 MULTI_STEP_SHARE = 0.1  # of the epochs: the paper anneals the multi-step loss for 10 of 100
@@ -98,19 +107,31 @@ BUDGETS: dict[str, dict[str, int]] = {
         "validation_tasks": 200,
         "keep_best": 5,
     },
+    "omniglot-long": {
+        "filters": 64,
+        "queries": 1,
+        "epochs": 50,
+        "steps_per_epoch": 200,
+        "meta_batch": 8,
+        "validation_tasks": 200,
+        "keep_best": 5,
+    },
 }
 """What a run costs when nothing else is asked for; the same for all runs of a name.
 
-``omniglot-pooled`` has the network of the MAML++ paper, which learns faster by the outer step than the strided one.
+``omniglot-pooled`` has the network of the MAML++ paper, which learns faster by the outer step than the strided one;
+``omniglot-long`` is the same for as many outer steps as the comparison with the papers needs.
 """
 SIZES = ("ways", "shots", *BUDGETS["omniglot"])
+POOLED = NetworkOptions(downsample="pool", activation="leaky_relu")
 NETWORKS = {
     "glyphs": NetworkOptions(downsample="stride"),
     "omniglot": NetworkOptions(downsample="stride"),
-    "omniglot-pooled": NetworkOptions(downsample="pool", activation="leaky_relu"),
+    "omniglot-pooled": POOLED,
+    "omniglot-long": POOLED,
 }
 # The paper's 1e-3 is slower on the strided network over as few outer steps as these.
-OUTER_LR = {"glyphs": 1e-3, "omniglot": 3e-3, "omniglot-pooled": 1e-3}
+OUTER_LR = {"glyphs": 1e-3, "omniglot": 3e-3, "omniglot-pooled": 1e-3, "omniglot-long": 1e-3}
 
 
 def configuration(
@@ -128,6 +149,7 @@ def configuration(
     """
     own, size = dict(RUNS[name]), {"ways": 5, "shots": 1, **BUDGETS[data], **budget}
     cosine, share = own.pop("cosine", False), own.pop("first_order_share", 0.0)
+    own.pop("test_steps", None)
     epochs = size["epochs"]
     return Configuration(
         tasks=TaskOptions(
@@ -172,7 +194,7 @@ def stem_of(name: str, chosen: Configuration, data: str) -> str:
 def train_and_measure(name: str, chosen: Configuration, folder: Path, test_tasks: int = 600) -> dict[str, Any]:
     """Train a run, or go on with it, and measure its best checkpoint: everything of a record but how it was called.
 
-    Where several checkpoints are kept, they are also measured together, under ``"ensemble"``.
+    Where several checkpoints are kept, they are also measured together, and in other ways to test: ``"protocols"``.
     """
     torch.set_num_threads(1)  # the same sums in the same order on every machine with these versions
     training, test = chosen.build_tasks("train"), chosen.build_tasks("test")
@@ -191,7 +213,8 @@ def train_and_measure(name: str, chosen: Configuration, folder: Path, test_tasks
     peak = peak_memory_mb()
     best, names = load_best(chosen, folder, shape, chosen.training.keep_best)
     tasks = TaskStream(test, test_tasks, seed=TEST_SEED).batch(0).to(chosen.device)
-    result = evaluate(best[0], tasks, chunk=50)
+    steps = RUNS[name].get("test_steps", chosen.learner.inner_steps)
+    result = evaluate(best[0], tasks, steps=steps, chunk=50)
     accuracy = result.accuracy()
     if result.accuracies is None:
         raise ValueError(f"expected tasks with classes, got those of {chosen.tasks.data}")
@@ -216,7 +239,7 @@ def train_and_measure(name: str, chosen: Configuration, folder: Path, test_tasks
         "per_step_loss": [round(result.loss(step).mean, 5) for step in range(len(result.losses))],
         "per_task_final_losses": [round(value, 4) for value in result.losses[-1].tolist()],
         "per_task_final_accuracies": [round(value, 4) for value in result.accuracies[-1].tolist()],
-        **({"ensemble": _of_ensemble(best, tasks)} if len(best) > 1 else {}),
+        **({"protocols": measure_protocols(best, chosen, test_tasks, steps)} if len(best) > 1 else {}),
     }
 
 
@@ -278,16 +301,6 @@ def _curve(history: History) -> list[dict[str, Any]]:
         for row in history.rows
         if row["validation_accuracy"] is not None
     ]
-
-
-def _of_ensemble(learners: Sequence[Learner], tasks: TaskBatch) -> dict[str, Any]:
-    """Accuracy of the mean output of several checkpoints, as the MAML++ authors' code measures."""
-    accuracy = evaluate_ensemble(learners, tasks, chunk=50).accuracy()
-    return {
-        "checkpoints": len(learners),
-        "accuracy": round(accuracy.mean, 5),
-        "ci95": round(accuracy.half_width, 5),
-    }
 
 
 def _seeded(seed: int) -> torch.Generator:

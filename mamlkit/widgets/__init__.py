@@ -7,8 +7,10 @@ from mamlkit.widgets.annealing import Annealing, annealed_losses
 from mamlkit.widgets.curvature import Curvature, curvature_arrows
 from mamlkit.widgets.episode import Episode, episode_answers
 from mamlkit.widgets.grade_book import GradeBook, grades_seen
+from mamlkit.widgets.meta_training import MetaTraining, errors_in_training
 from mamlkit.widgets.scaled_bowl import ScaledBowl, bowl_descent
 from mamlkit.widgets.sinusoids import ThreeStarts, three_starts
+from mamlkit.widgets.step_size import StepSize, curvature_and_losses
 from mamlkit.widgets.two_tasks import TwoTasks, two_task_arrows, two_task_losses
 
 __all__ = [
@@ -16,13 +18,17 @@ __all__ = [
     "Curvature",
     "Episode",
     "GradeBook",
+    "MetaTraining",
     "ScaledBowl",
+    "StepSize",
     "ThreeStarts",
     "TwoTasks",
     "annealed_losses",
     "bowl_descent",
+    "curvature_and_losses",
     "curvature_arrows",
     "episode_answers",
+    "errors_in_training",
     "grades_seen",
     "three_starts",
     "two_task_arrows",

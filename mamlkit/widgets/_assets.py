@@ -5,13 +5,13 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 
 
-def figure_module(name: str) -> str:
+def figure_module(*names: str) -> str:
     """One ES module: the helpers that all figures share, then the figure itself (anywidget takes one string).
 
     Args:
-        name: file name of the figure's JavaScript, without its ending.
+        names: file names of the figure's JavaScript, without their ending; what it shares with another figure comes first.
     """
-    return "\n".join((FOLDER / f"{part}.js").read_text(encoding="utf-8") for part in ("common", name))
+    return "\n".join((FOLDER / f"{part}.js").read_text(encoding="utf-8") for part in ("common", *names))
 
 
 def style_sheet() -> str:

@@ -94,7 +94,7 @@ class ThreeStarts(anywidget.AnyWidget):
         traitlets.TraitError: if a value is outside these bounds.
     """
 
-    _esm = figure_module("sinusoids")
+    _esm = figure_module("sinusoid_network", "sinusoids")
     _css = style_sheet()
     amplitude = traitlets.Float(4.0, min=0.1, max=5.0).tag(sync=True)
     phase = traitlets.Float(1.0, min=0.0, max=math.pi).tag(sync=True)

@@ -12,7 +12,7 @@ from test_command_line import SMALL, call
 from torch.nn import functional as F
 
 import mamlkit
-from mamlkit.checkpoint import latest_checkpoint, load_checkpoint, locked
+from mamlkit.checkpoint import latest_checkpoint, load_checkpoint, locked, save_checkpoint
 
 TASKS = mamlkit.Sinusoids(3, 3)
 OPTIONS = mamlkit.TrainingOptions(epochs=2, steps_per_epoch=2, meta_batch=2, validation_tasks=2)
@@ -64,6 +64,17 @@ def test_no_bit_of_a_checkpoint_flips_unnoticed(tmp_path):
             assert str(error).startswith("expected ") and "got" in str(error) and "\n" not in str(error)
         else:
             assert again == record  # a space between two values
+
+
+@pytest.mark.parametrize("moment", ["exp_avg", "exp_avg_sq"])
+def test_moments_of_another_shape_are_refused_though_the_checksum_is_right(tmp_path, moment):
+    mamlkit.fit(learner(), TASKS, options=OPTIONS, folder=tmp_path)
+    path = latest_checkpoint(tmp_path / "checkpoints")
+    tensors, record = load_checkpoint(path)
+    tensors[f"optimiser.0.{moment}"] = torch.zeros(1)  # would be broadcast
+    save_checkpoint(path, tensors, record)
+    with pytest.raises(ValueError, match=rf"^expected .* to hold what fit wrote, got .*{moment} of shape \(1,\)"):
+        mamlkit.fit(learner(), TASKS, options=OPTIONS, folder=tmp_path, resume=True)
 
 
 def test_the_last_whole_checkpoint_is_taken(run):

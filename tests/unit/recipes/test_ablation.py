@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import mamlkit
 from mamlkit.configuration import Configuration
 from mamlkit.recipes import ablation as recipe
+from mamlkit.recipes import protocols
 from mamlkit.runs import TEST_SEED, load_best
 from mamlkit.tasks import TaskStream
 
@@ -52,13 +53,18 @@ FILES = sorted((Path(__file__).parents[3] / "book" / "results").glob("*/*.json")
 def expect_schema(record, file=None):
     tasks, chosen = record["test_tasks"], Configuration.from_json(record["configuration"])
     together = chosen.training.keep_best > 1
-    assert record.keys() == SCHEMA.keys() | ({"ensemble"} if together else set())
+    earlier = record.pop("ensemble", None)  # of the runs before protocols were measured
+    assert record.keys() == SCHEMA.keys() | ({"protocols"} if together and not earlier else set())
     for key, kind in SCHEMA.items():
         assert isinstance(record[key], kind), key
-    if together:
-        assert record["ensemble"].keys() == {"checkpoints", "accuracy", "ci95"}
-        assert record["ensemble"]["checkpoints"] == chosen.training.keep_best
-        assert 0 < record["ensemble"]["accuracy"] < 1 and 0 < record["ensemble"]["ci95"] < 0.1 + 1 / tasks
+    if earlier:
+        assert earlier.keys() == {"checkpoints", "accuracy", "ci95"}
+    elif together:
+        ways_to_test = {(row["checkpoints"], row["queries"], row["statistics"]) for row in record["protocols"]}
+        all_, alone = "query set", "support set and one image"
+        each = [(1, all_), (5, all_), (1, alone)]
+        assert ways_to_test == {(count, *kind) for count in (1, chosen.training.keep_best) for kind in each}
+        assert all(0 < row["accuracy"] < 1 and 0 < row["ci95"] < 0.1 + 1 / tasks for row in record["protocols"])
     losses, accuracies = record["per_task_final_losses"], record["per_task_final_accuracies"]
     assert len(losses) == len(accuracies) == tasks and all(math.isfinite(value) for value in losses)
     assert statistics.mean(accuracies) == pytest.approx(record["test_accuracy"], abs=1e-4)
@@ -66,7 +72,7 @@ def expect_schema(record, file=None):
     assert width == pytest.approx(record["test_ci95"], abs=1e-4)
     assert statistics.mean(losses) == pytest.approx(record["per_step_loss"][-1], abs=1e-3)
     assert record["per_step_accuracy"][-1] == record["test_accuracy"]
-    steps = chosen.learner.inner_steps + 1
+    steps = recipe.RUNS[record["ablation"] or record["learner"]].get("test_steps", chosen.learner.inner_steps) + 1
     assert len(record["per_step_accuracy"]) == len(record["per_step_loss"]) == steps
     assert record["iterations"] == chosen.training.outer_steps == record["learning_curve"][-1]["step"]
     for moment in ("first_epoch", "last_epoch"):
@@ -108,7 +114,10 @@ def test_runs_of_one_task_shape_and_length_are_compared_like_with_like(data):
     for record in mamlkit.recorded(data)["runs"]:
         chosen, shape = record["configuration"], (record["ways"], record["shots"], record["iterations"])
         training = {key: value for key, value in chosen["training"].items() if key not in ("cosine", "seed")}
-        alike = [chosen["tasks"], chosen["network"], training, chosen["learner"]["inner_steps"], record["test_tasks"]]
+        steps = (
+            chosen["learner"]["inner_steps"] if "one-step" not in (record["ablation"] or "") else 5
+        )  # it differs by design
+        alike = [chosen["tasks"], chosen["network"], training, steps, record["test_tasks"]]
         shared.setdefault(shape, set()).add(json.dumps([alike, record["versions"]]))
         name = record["ablation"] or record["learner"]
         assert (shape, name, record["seed"]) not in seeds
@@ -128,7 +137,8 @@ def test_a_run_switches_on_what_its_name_says(name):
         "per-step-norm": learner.batch_norm is not None,
         "cosine": chosen.training.cosine,
         "order-annealing": learner.first_order_epochs == chosen.training.epochs // 2,
-        "larger-rate": chosen.learner.inner_lr == 0.4,
+        "larger-rate": (chosen.learner.inner_lr, chosen.learner.inner_steps) == (0.4, 5),
+        "one-step": (chosen.learner.inner_lr, chosen.learner.inner_steps) == (0.4, 1),
         "fomaml": learner.order == 1,
         "reptile": learner.order == 0,
         "anil": len(learner.step_sizes(0)) == 2,
@@ -136,7 +146,8 @@ def test_a_run_switches_on_what_its_name_says(name):
     }
     on = {switch for switch, is_on in seen.items() if is_on}
     everything = {"multi-step", "learned-rates", "per-step-norm", "cosine"}
-    expected = {"maml": set(), "maml++": everything}.get(name, {name})
+    whole = {"maml": set(), "maml++": everything, "one-step-cosine": {"one-step", "cosine"}}
+    expected = whole.get(name, {name})
     assert on == (everything - {name.removeprefix("no-")} if name.startswith("no-") else expected)
     assert chosen.training.seed == 3 and Configuration.from_json(chosen.to_json()) == chosen
 
@@ -173,15 +184,46 @@ def test_a_tiny_run_is_trained_recorded_and_then_left_alone(tmp_path, capsys):
 
 def test_the_checkpoints_that_are_kept_are_also_measured_together(tmp_path):
     size = {"epochs": 2, "steps_per_epoch": 1, "meta_batch": 1, "filters": 4, "validation_tasks": 2}
-    alone, kept = (recipe.configuration("maml", 5, keep_best=count, **size) for count in (1, 2))
-    first = recipe.train_and_measure("maml", alone, tmp_path / "alone", 4)
-    second = recipe.train_and_measure("maml", kept, tmp_path / "kept", 4)
-    assert "ensemble" not in first and second["ensemble"]["checkpoints"] == 2
+    alone, kept = (recipe.configuration("one-step", 5, keep_best=count, **size) for count in (1, 2))
+    first = recipe.train_and_measure("one-step", alone, tmp_path / "alone", 4)
+    second = recipe.train_and_measure("one-step", kept, tmp_path / "kept", 4)
+    assert "protocols" not in first and len(first["per_step_loss"]) == 4  # three steps at test
     assert first["per_task_final_losses"] == second["per_task_final_losses"]
     batch = TaskStream(kept.build_tasks("test"), 4, seed=TEST_SEED).batch(0)
     learners, _ = load_best(kept, tmp_path / "kept", (1, 28, 28), 2)
-    truth = mamlkit.evaluate_ensemble(learners, batch).accuracy()
-    assert second["ensemble"]["accuracy"] == pytest.approx(truth.mean, abs=1e-5)
+    truth = mamlkit.evaluate_ensemble(learners, batch, steps=3).accuracy()
+    assert batch.query_y.shape == (4, 25) and found(second["protocols"], 2, 5) == pytest.approx(truth.mean, abs=1e-5)
+    assert found(second["protocols"], 1, 5) == second["test_accuracy"]
+
+
+def found(rows, checkpoints, queries):
+    (row,) = (
+        row
+        for row in rows
+        if (row["checkpoints"], row["queries"], row["statistics"]) == (checkpoints, queries, "query set")
+    )
+    return row["accuracy"]
+
+
+def test_an_image_that_is_answered_alone_sees_the_support_set_and_no_other_image():
+    learners = [
+        mamlkit.maml(mamlkit.conv4(3, filters=4, seed=seed).double(), inner_steps=2, inner_lr=0.4) for seed in (0, 1)
+    ]
+    drawn = mamlkit.glyphs("test", ways=3, queries=2).sample(2, torch.Generator().manual_seed(0))
+    tasks = drawn._replace(support_x=drawn.support_x.double(), query_x=drawn.query_x.double())
+    answered = protocols.answered_alone(learners, tasks, 2)
+    for task in range(2):
+        hits = []
+        for image, label in zip(tasks.query_x[task], tasks.query_y[task], strict=True):
+            outputs = 0
+            for learner in learners:
+                weights = learner.adapt(tasks.support_x[task], tasks.support_y[task])[-1]
+                batch = torch.cat([tasks.support_x[task], image[None]])  # (support + 1, 1, 28, 28)
+                outputs = outputs + torch.func.functional_call(learner.model, dict(weights), (batch,))[-1]
+            hits.append(outputs.argmax().item() == label.item())
+        assert answered[task].item() == sum(hits) / len(hits)
+        other = tasks._replace(query_x=tasks.query_x.roll(1, 1), query_y=tasks.query_y.roll(1, 1))
+        assert torch.equal(protocols.answered_alone(learners, other, 2), answered)
 
 
 def test_weights_of_another_training_are_refused(tmp_path):

@@ -1,0 +1,145 @@
+// Figure of chapter 2: the start along a meta-training, and what a few inner steps make of it. Adapted here, in the browser.
+
+const ALPHA = 0.01;
+const MOST_STEPS = 5;
+const FRAME = 700; // milliseconds from one start to the next while it plays
+const COURSE = { height: 150, left: 32, top: 10 };
+
+function render({ model, el }) {
+  const outer = model.get("outer_steps");
+  const starts = model.get("weights").map(unpack);
+  const last = outer.length - 1;
+  const words = outer.map((n) => n.toLocaleString("en"));
+  const save = afterRest(() => model.save_changes(), 150);
+
+  const plane = curvePlane();
+  const plot = svg("svg", { class: "mk-plot", role: "img", "aria-label": "The sinusoid, its support points, the start's curve and the adapted one; the table has the errors" },
+    plane.defs, plane.axes, plane.marks);
+  const course = svg("svg", { class: "mk-plot", role: "img", "aria-label": "Error on this sinusoid along the training, before and after the inner steps; the table has the numbers" });
+  const plotBox = html("div", { class: "mk-grow" }, plot, course);
+  const sliders = [
+    slider(model, "moment", "outer steps", { min: 0, max: last, step: 1, save }),
+    slider(model, "inner_steps", "inner steps", { min: 0, max: MOST_STEPS, step: 1, save }),
+    slider(model, "amplitude", "amplitude", { min: 0.1, max: 5, step: 0.1, digits: 1, save }),
+    slider(model, "phase", "phase", { min: 0, max: 3.14, step: 0.02, digits: 2, save }),
+  ];
+  const moment = sliders[0].node;
+
+  let timer = null;
+  const stop = () => {
+    clearInterval(timer);
+    timer = null;
+    play.textContent = "play the training";
+  };
+  const goTo = (index) => {
+    model.set("moment", index);
+    save();
+  };
+  const play = html("button", {
+    type: "button",
+    onclick: () => {
+      if (timer !== null) return stop();
+      if (model.get("moment") === last) goTo(0);
+      play.textContent = "stop";
+      timer = setInterval(() => {
+        goTo(Math.min(last, model.get("moment") + 1));
+        if (model.get("moment") === last) stop();
+      }, FRAME);
+    },
+  }, "play the training");
+  moment.addEventListener("input", stop); // a hand on the slider ends the play
+
+  const legend = legendOf(
+    [lineSample("var(--mk-scratch)", { width: 2.5, dash: "2 4" }), " the start"],
+    [lineSample("var(--mk-maml)", { width: 3.5, dash: null }), " adapted"],
+    [lineSample("var(--mk-ink)", { width: 1.5, dash: null }), " the sinusoid"],
+    [supportSample(), " support points"]);
+  const body = html("tbody");
+  const after = html("th", { scope: "col" });
+  const head = html("thead", {}, html("tr", {}, html("th", { scope: "col" }, "outer steps"), html("th", { scope: "col" }, "start"), after));
+  const readout = html("div", { class: "mk-readout" }, html("table", {}, html("caption", {}, "Mean squared error"), head, body));
+  const status = liveRegion();
+  const root = html("div", { class: "mk-fig mk-meta-training", role: "group", "aria-label": "Live figure: a meta-training, played" },
+    html("p", {}, "Play the training, or walk through it with the first slider. Then choose a different sinusoid: the start has not seen it either."),
+    html("div", { class: "mk-controls" }, play, ...sliders.map((s) => s.node), newPoints(model, save)),
+    legend,
+    html("div", { class: "mk-beside" }, plotBox, readout),
+    html("p", { class: "mk-note" }, `Inner steps are of size ${ALPHA}, on the support points. The error is the mean over the whole line from −5 to 5. Below: the error on this sinusoid along the training.`),
+    status.node);
+
+  function layout() {
+    if (!plane.fit(plot, plotBox.clientWidth, 0.7)) return;
+    course.setAttribute("width", plotBox.clientWidth);
+    course.setAttribute("height", COURSE.height + COURSE.top + 36);
+    draw();
+  }
+
+  // Depends on the task only: kept while just the moment or the number of steps changes.
+  let solved = { key: null };
+  function solve() {
+    const [amplitude, phase, xs] = ["amplitude", "phase", "points"].map((trait) => model.get(trait));
+    const key = String([amplitude, phase, ...xs]);
+    if (solved.key !== key) {
+      const wave = (x) => amplitude * Math.sin(x - phase);
+      const [ys, truth] = [xs.map(wave), GRID.map(wave)];
+      const each = starts.map((start) => adaptStart(start, xs, ys, truth, { steps: MOST_STEPS, alpha: ALPHA }));
+      solved = { key, amplitude, phase, xs, ys, truth, each };
+    }
+    return solved;
+  }
+
+  function drawCourse(before, adapted, now) {
+    const width = plotBox.clientWidth - COURSE.left - 14;
+    const top = Math.max(1, Math.ceil(Math.max(...before, ...adapted)));
+    const x = (i) => COURSE.left + 8 + (i / last) * (width - 8);
+    const y = (error) => COURSE.top + (1 - error / top) * COURSE.height;
+    const line = (errors, colour, dash) => svg("polyline", {
+      points: errors.map((error, i) => `${x(i).toFixed(1)},${y(error).toFixed(1)}`).join(" "),
+      fill: "none", stroke: colour, "stroke-width": 2.5, "stroke-dasharray": dash });
+    const rule = (x1, y1, x2, y2, attributes) => svg("line", { x1, y1, x2, y2, stroke: "var(--mk-rule)", ...attributes });
+    const every = width < 420 ? 2 : 1; // room for every second number only
+    course.replaceChildren(
+      ...[0, top / 2, top].flatMap((error) => [rule(COURSE.left, y(error), COURSE.left + width, y(error)), tickLabel([COURSE.left, y(error)], [-5, 4], error, "end")]),
+      ...words.flatMap((text, i) => ((last - i) % every ? [] : [tickLabel([x(i), y(0)], [i === last ? 10 : 0, 16], text, i === last ? "end" : "middle")])),
+      tickLabel([COURSE.left + width, y(0)], [0, 32], "outer steps", "end"),
+      svg("text", { x: COURSE.left + 6, y: COURSE.top + 13, class: "mk-tick" }, "error"),
+      rule(x(now), y(0), x(now), COURSE.top, { stroke: "var(--mk-ink)", "stroke-width": 1.5 }),
+      line(before, "var(--mk-scratch)", "2 4"), line(adapted, "var(--mk-maml)", null),
+      svg("circle", { cx: x(now), cy: y(before[now]), r: 5, fill: "var(--mk-scratch)" }),
+      svg("circle", { cx: x(now), cy: y(adapted[now]), r: 5, fill: "var(--mk-maml)" }),
+    );
+  }
+
+  function draw() {
+    if (!plane.box.width) return;
+    const task = solve();
+    const [now, steps] = [model.get("moment"), model.get("inner_steps")];
+    const [before, adapted] = [0, steps].map((k) => task.each.map((start) => start.mse[k]));
+    sliders.forEach((s) => s.update());
+    moment.querySelector("output").textContent = words[now];
+    moment.querySelector("input").setAttribute("aria-valuetext", words[now]);
+    const { curves } = task.each[now];
+    plane.marks.replaceChildren(
+      plane.inside(
+        plane.curve(task.truth, { stroke: "var(--mk-ink)", "stroke-width": 1.5 }),
+        plane.curve(curves[0], { class: "mk-curve-start", stroke: "var(--mk-scratch)", "stroke-width": 2.5, "stroke-dasharray": "2 4" }),
+        plane.curve(curves[steps], { class: "mk-curve-adapted", stroke: "var(--mk-maml)", "stroke-width": 3.5 })),
+      ...task.xs.map((x, n) => plane.supportPoint(x, task.ys[n])),
+    );
+    drawCourse(before, adapted, now);
+    const afterSteps = steps === 1 ? "after 1 step" : `after ${steps} steps`;
+    after.textContent = afterSteps;
+    body.replaceChildren(...words.map((text, i) =>
+      tableRow(text, [format(before[i], 2), format(adapted[i], 2)], i === now ? { class: "mk-now" } : {})));
+    publish(readout, { amplitude: task.amplitude, phase: task.phase, points: task.xs, steps, moment: now, before, adapted });
+    status.say(`${words[now]} outer steps. Mean squared error of the start ${format(before[now], 2)}, ${afterSteps} ${format(adapted[now], 2)}.`);
+  }
+
+  const close = mount({ model, el }, root, ["moment", "inner_steps", "amplitude", "phase", "points"], oncePerFrame(draw), layout, plotBox);
+  return () => {
+    stop();
+    close();
+  };
+}
+
+export default { render };
