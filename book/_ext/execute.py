@@ -25,6 +25,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
 from runs import notebooks, record_run
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
