@@ -54,6 +54,7 @@ class TaskOptions:
         rotations: in training, quarter turns of an image class are classes of their own.
         image_size: pixels that images of ``folder`` are resized to.
         colour: keep the colours of images of ``folder``.
+        fractions: of the classes of ``folder`` that go to training, validation and test.
     """
 
     data: Literal["glyphs", "omniglot", "folder", "sinusoids"] = "glyphs"
@@ -66,6 +67,7 @@ class TaskOptions:
     rotations: bool = False
     image_size: int = 28
     colour: bool = False
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ class Configuration:
         idle: list[tuple[bool, object, tuple[str, ...], str]] = [
             (sinusoids, self.tasks, ("ways", "rotations"), "images"),
             (data != "omniglot", self.tasks, ("protocol",), "--data omniglot"),
-            (data != "folder", self.tasks, ("image_size", "colour"), "--data folder"),
+            (data != "folder", self.tasks, ("image_size", "colour", "fractions"), "--data folder"),
             (data in ("glyphs", "sinusoids"), self.tasks, ("root",), "--data omniglot or folder"),
             (sinusoids, self.network, ("filters", "downsample", "activation", "dropout"), "images"),
             (True, self.learner, self._idle_switches(), "algorithms that have it, as --learner maml++"),
@@ -208,7 +210,7 @@ class Configuration:
             return omniglot(split, protocol=o.protocol, root=o.root, **shape)
         if o.root is None:
             raise ValueError("expected a root folder with one folder of images a class, got none")
-        return image_folder(o.root, split, size=o.image_size, colour=o.colour, **shape)
+        return image_folder(o.root, split, size=o.image_size, colour=o.colour, fractions=o.fractions, **shape)
 
     def build_learner(self, image_shape: tuple[int, int, int] | None) -> Learner:
         """A fresh learner; the network's weights follow from the training seed.
@@ -307,7 +309,7 @@ class Configuration:
         try:
             root = values["tasks"]["root"]
             configuration = Configuration(
-                tasks=TaskOptions(**{**values["tasks"], "root": None if root is None else Path(root)}),
+                tasks=_task_options({**values["tasks"], "root": None if root is None else Path(root)}),
                 network=NetworkOptions(**values["network"]),
                 learner=LearnerOptions(**values["learner"]),
                 training=TrainingOptions(**values["training"]),
@@ -325,6 +327,11 @@ class Configuration:
         ):
             _expect_types(part)
         return configuration
+
+
+def _task_options(values: Mapping[str, Any]) -> TaskOptions:
+    lists = {"fractions": tuple(values["fractions"])} if "fractions" in values else {}  # runs of old have none
+    return TaskOptions(**{**values, **lists})
 
 
 def _optimiser_options(values: Mapping[str, Any]) -> OptimiserOptions:
@@ -391,6 +398,9 @@ def _expect_types(part: object) -> None:
             raise ValueError(f"expected {name} to be true or false, got {value!r}")
         elif kind == tuple[str, ...] and not all(isinstance(word, str) for word in value):
             raise ValueError(f"expected {name} to be texts, got {list(value)}")
+        elif get_args(kind)[:1] == (float,):
+            if any(isinstance(part, bool) or not isinstance(part, (int, float)) for part in value):
+                raise ValueError(f"expected {name} to be numbers, got {list(value)}")
         elif kind is str and not isinstance(value, str):
             raise ValueError(f"expected {name} to be a text, got {value!r}")
         elif kind is float and (isinstance(value, bool) or not isinstance(value, (int, float))):
