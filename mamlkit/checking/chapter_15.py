@@ -80,7 +80,7 @@ def check_split_points(answer: Callable[..., Any]) -> None:
     Args:
         answer: ``split_points(x, y, support, generator)`` with ``x`` and ``y`` ``(points, 1)``; four tensors out.
     """
-    seen = []
+    seen: list[tuple[int, int, list[float], list[float]]] = []
     for points, support in ((9, 4), (12, 5), (7, 1)):
         x = torch.arange(points, dtype=torch.float64)[:, None]  # (points, 1)
         y = 10 * x + 3
@@ -156,7 +156,7 @@ def check_best_row(answer: Callable[..., Any]) -> None:
     """
     cases = []
     for curve in _ROWS:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"step": 25 * (i + 1), "epoch": i // 2, "meta_loss": train, "validation_loss": held}
             for i, (train, held) in enumerate(curve)
         ]
