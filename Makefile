@@ -44,7 +44,7 @@ notebooks: $(READY)
 # The libraries to compare with are needed here only; --no-deps, since they would bring another torch.
 bench: $(READY)
 	$(PY) -m pip install -qq --disable-pip-version-check --no-deps higher==0.2.1 torchopt==0.7.3 optree==0.20.0 graphviz
-	$(PY) -m mamlkit.bench --out book/results/bench.json
+	$(PY) -m mamlkit.bench --out mamlkit/records/bench.json
 
 # What a release has. Only twine, which looks at the package as PyPI does, is needed nowhere else.
 dist: book

@@ -12,6 +12,7 @@ from mamlkit.checking import (
     chapter_09,
     chapter_10,
     chapter_11,
+    chapter_14,
     chapter_15,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "chapter_09",
     "chapter_10",
     "chapter_11",
+    "chapter_14",
     "chapter_15",
 ]
