@@ -11,11 +11,15 @@ from torch import Tensor
 
 from mamlkit.checking._report import correct, not_attempted, wrong
 
-__all__ = ["Calls", "Outcome", "is_blank", "judge_test", "outcome_of", "reads_as_test"]
+__all__ = ["Calls", "Outcome", "is_blank", "judge_test", "outcome_of", "passes_on_right", "seeded_outcome"]
 
 #: The arguments of each call that a test made.
 Calls = Sequence[tuple[Any, ...]]
 Learner = Callable[..., Any]
+FLAKY = (
+    "Your test passes at one time and fails at another, on the same learner. Fix its random numbers with a seed, or widen what "
+    "it allows."
+)
 
 
 class Outcome(NamedTuple):
@@ -61,15 +65,40 @@ def outcome_of(test: Callable[..., Any], learner: Learner) -> Outcome:
     return Outcome("passes", "", calls, returned)
 
 
-def reads_as_test(exercise: str, found: Sequence[Outcome]) -> bool:
-    """Say what keeps a function from being a test at all: an error that is no assert, or an answer by ``return``."""
-    for outcome in found:
+def passes_on_right(
+    exercise: str, test: Any, right: Mapping[str, Callable[[], Learner]], broken: Sequence[Outcome]
+) -> bool:
+    """Whether a function is a test, and passes on learners that are right; if not, one line says why.
+
+    Args:
+        exercise: its number.
+        test: the reader's function of one learner.
+        right: makers of right learners, by what a test that refuses one has overlooked; the first is the usual one.
+        broken: what the test said of broken ones.
+    """
+    found = {words: [seeded_outcome(test, make, seed) for seed in (0, 1)] for words, make in right.items()}
+    first, every = next(iter(found.values())), [*(outcome for both in found.values() for outcome in both), *broken]
+    for outcome in every:
         if outcome.said == "raises":
             wrong(exercise, f"Your test raised {outcome.words}. A test says no with assert, and with nothing else.")
             return False
-    if any(isinstance(outcome.returned, (bool, Tensor)) for outcome in found):
+    if any(isinstance(outcome.returned, (bool, Tensor)) for outcome in every):
         wrong(exercise, "Your function returns its answer. A test says no with assert, and returns nothing.")
         return False
+    if not any(outcome.calls for outcome in every):
+        wrong(exercise, "Your test never calls the learner that it is given.")
+        return False
+    if any(one.said != other.said for one, other in found.values()):
+        wrong(exercise, FLAKY)
+        return False
+    if first[0].said == "fails":
+        caught = any(outcome.said == "fails" for outcome in broken)
+        wrong(exercise, _refuses_the_right(test, first[0], caught))
+        return False
+    for words, (outcome, _) in found.items():
+        if outcome.said == "fails":
+            wrong(exercise, f"Your test asks too much. {words}{_quoted(outcome)}")
+            return False
     return True
 
 
@@ -86,7 +115,7 @@ def judge_test(
     Args:
         exercise: its number.
         test: the reader's function of one learner.
-        right: makers of right learners, by what a test that refuses one has overlooked; the first is the usual one.
+        right: as for passes_on_right.
         broken: maker of the broken learner.
         too_kind: what to say of a test that passes on all, from what it asked.
         why: what a good test shows.
@@ -94,57 +123,45 @@ def judge_test(
     if is_blank(test):
         not_attempted(exercise)
         return
-    accepted = {words: [_seeded(test, make, seed) for seed in (0, 1)] for words, make in right.items()}
-    refused = [_seeded(test, broken, seed) for seed in (0, 1)]
-    first = next(iter(accepted.values()))
-    if not reads_as_test(exercise, [*(outcome for both in accepted.values() for outcome in both), *refused]):
+    refused = [seeded_outcome(test, broken, seed) for seed in (0, 1)]
+    if not passes_on_right(exercise, test, right, refused):
         return
-    if not any(outcome.calls for outcome in (*first, *refused)):
-        wrong(exercise, "Your test never calls the learner that it is given.")
-        return
-    if any(one.said != other.said for one, other in (*accepted.values(), refused)):
-        wrong(
-            exercise,
-            "Your test passes at one time and fails at another, on the same learner. Fix its random numbers with a seed, or "
-            "widen what it allows.",
-        )
-        return
-    caught = refused[0].said == "fails"
-    if first[0].said == "fails":
-        wrong(exercise, _refuses_the_right(first[0], caught))
-        return
-    for words, (outcome, _) in accepted.items():
-        if outcome.said == "fails":
-            wrong(exercise, f"Your test asks too much. {words}{_quoted(outcome)}")
-            return
-    if not caught:
+    if refused[0].said != refused[1].said:
+        wrong(exercise, FLAKY)
+    elif refused[0].said == "passes":
         wrong(
             exercise, f"Your test passes on the right learner, and on the broken one too. {too_kind(refused[0].calls)}"
         )
-        return
-    correct(exercise, why)
+    else:
+        correct(exercise, why)
 
 
-def _refuses_the_right(outcome: Outcome, caught: bool) -> str:
+def seeded_outcome(test: Any, make: Callable[[], Learner], seed: int = 0) -> Outcome:
+    """As outcome_of, with random numbers of its own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return outcome_of(test, make())
+
+
+def _refuses_the_right(test: Any, outcome: Outcome, caught: bool) -> str:
     if not caught:
         return "It is the wrong way round: your test fails on the right learner and passes on the broken one."
-    rough = any(
+    hints, names = "", getattr(getattr(test, "__code__", None), "co_names", ())
+    if any(
         isinstance(x, Tensor) and x.is_floating_point() and x.dtype != torch.float64
         for call in outcome.calls
         for x in call
-    )
-    help = " Your numbers are float32: take float64, where a small difference means something." if rough else ""
-    return f"Your test fails on the broken learner, and on a right one too.{help}{_quoted(outcome)}"
+    ):
+        hints = " Your numbers are float32: take float64, where a small difference means something."
+    elif "equal" in names:
+        hints = (
+            " Does it ask for equal numbers? Sums in a different order differ in the last digit: allow for rounding."
+        )
+    return f"Your test fails on the broken learner, and on a right one too.{hints}{_quoted(outcome)}"
 
 
 def _quoted(outcome: Outcome) -> str:
     return f" It said: {outcome.words}" if outcome.words else ""
-
-
-def _seeded(test: Any, make: Callable[[], Learner], seed: int) -> Outcome:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return outcome_of(test, make())
 
 
 def _copy(value: Any) -> Any:

@@ -12,11 +12,12 @@ from torch.nn import functional as F
 
 from mamlkit.checking._cases import hessian, normal
 from mamlkit.checking._report import correct, not_attempted, wrong
-from mamlkit.checking._tests import Calls, Outcome, is_blank, judge_test, outcome_of, reads_as_test
+from mamlkit.checking._tests import Calls, is_blank, judge_test, passes_on_right, seeded_outcome
 
 __all__ = ["check_company", "check_copies", "check_eight", "check_kind", "check_whole_numbers"]
 
 Loss = Callable[[Tensor], Tensor]
+_ROUNDING = "It refuses a right gradient whose sums are done in a different order: allow for rounding."
 
 
 # --- 12.1: the answer to a point depends on the other points
@@ -80,8 +81,12 @@ def _ridge(x: Tensor, y: Tensor, query_x: Tensor) -> Tensor:
 
 
 def _without_norm(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
-    scale = 1 + query_x.abs().sum() / 3  # nothing but rounding depends on it
-    return _ridge(support_x, support_y, query_x * scale / scale)
+    return _rounded(_ridge(support_x, support_y, query_x), len(query_x))
+
+
+def _rounded(answer: Tensor, units: int) -> Tensor:
+    """The answer with an error as rounding makes it: sums in a different order differ by a few units of the last digits."""
+    return answer * (1 + 2.0**-46 * units)
 
 
 def _company_too_kind(calls: Calls) -> str:
@@ -118,8 +123,7 @@ def check_kind(test: Callable[..., Any]) -> None:
         test,
         {
             "": lambda: _by_autograd,
-            "It refuses a right gradient whose sums are done in a different order: allow for rounding.":
-                lambda: _by_factors(at_theta=False),
+            _ROUNDING: lambda: lambda *problem: _rounded(_by_factors(at_theta=False)(*problem), 1),
         },
         lambda: _by_factors(at_theta=True),
         _kind_too_kind,
@@ -213,9 +217,8 @@ def _counting(classes: bool) -> Callable[..., Tensor]:
 
 
 def _ridge_of_counts(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
-    y = torch.as_tensor(support_y).to(support_x.dtype)
-    scale = 1.5 if torch.as_tensor(support_y).is_floating_point() else 3.0  # nothing but rounding depends on it
-    return _ridge(support_x, y * scale, query_x) / scale
+    y = torch.as_tensor(support_y)
+    return _rounded(_ridge(support_x, y.to(support_x.dtype), query_x), 2 if y.is_floating_point() else 1)
 
 
 def _whole_too_kind(calls: Calls) -> str:
@@ -290,37 +293,16 @@ def check_eight(test: Callable[..., Any]) -> None:
     if is_blank(test):
         not_attempted("12.5")
         return
-    right = [_seeded_outcome(test, make) for make in (lambda: _mean_by_autograd, lambda: _mean_by_factors)]
-    found = {hint: _seeded_outcome(test, make) for hint, make in _EIGHT.items()}
-    if not reads_as_test("12.5", right):
+    found = {hint: seeded_outcome(test, make) for hint, make in _EIGHT.items()}
+    right = {"": lambda: _mean_by_autograd, _ROUNDING: lambda: _mean_by_factors}
+    if not passes_on_right("12.5", test, right, list(found.values())):
         return
-    if not any(outcome.calls for outcome in right):
-        wrong("12.5", "Your test never calls the learner that it is given.")
-        return
-    for outcome, words in zip(
-        right,
-        (
-            "Your test fails on a right learner.",
-            "Your test asks too much: it refuses a right gradient whose sums are done in a different order. Allow for rounding.",
-        ),
-        strict=True,
-    ):
-        if outcome.said == "fails":
-            wrong("12.5", words + (f" It said: {outcome.words}" if outcome.words else ""))
-            return
-    # An error in the middle of a broken learner is no verdict, but it is not silent either.
     through = [hint for hint, outcome in found.items() if outcome.said == "passes"]
     if through:
         caught = len(found) - len(through)
         wrong("12.5", f"{caught} of {len(found)} are caught. One that gets through: {through[0]}")
-        return
-    correct("12.5", "All eight are caught, and two right learners pass.")
-
-
-def _seeded_outcome(test: Callable[..., Any], make: Callable[[], Callable[..., Any]]) -> Outcome:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return outcome_of(test, make())
+    else:
+        correct("12.5", "All eight are caught, and two right learners pass.")
 
 
 def _mean_by_autograd(
@@ -334,7 +316,8 @@ def _mean_by_factors(
     support_losses: Sequence[Loss], query_losses: Sequence[Loss], theta: Tensor, alpha: float, K: int
 ) -> Tensor:
     pairs = list(zip(support_losses, query_losses, strict=True))
-    return sum(_by_factors(False)(support, query, theta, alpha, K) / len(pairs) for support, query in reversed(pairs))  # type: ignore[return-value]
+    each = [_by_factors(False)(support, query, theta, alpha, K) for support, query in reversed(pairs)]
+    return _rounded(torch.stack(each).sum(0) / len(each), 1)
 
 
 def _each(one: Callable[[Loss, Loss, Tensor, float, int], Tensor]) -> Callable[[], Callable[..., Tensor]]:

@@ -3,7 +3,7 @@
 const PICTURES = {
   training: { title: "training loss", x: "outer steps", ticks: [0, 300, 600], shown: [0, 9, 19, 29], unit: "outer step" },
   steps: { title: "loss of unseen tasks", x: "inner steps", ticks: [0, 5, 10], shown: [0, 1, 5, 10], unit: "inner step" },
-  memory: { title: "numbers kept, thousands", x: "K", ticks: [1, 5, 10, 20], shown: [0, 2, 4], unit: "K =" },
+  memory: { title: "memory (thousands)", x: "K", ticks: [1, 5, 10, 20], shown: [0, 2, 4], unit: "K =" },
 };
 const LINES = [
   { who: "right", colour: "var(--mk-maml)", dash: null, width: 2.5, words: "right learner" },

@@ -140,7 +140,7 @@ WRONG = {
         ),
         (WHOLE.format(body="assert predict(x, y, q).shape == (2, 2)"), "its answers are off by up to"),
         (WHOLE.format(body="assert torch.equal(predict(x, y, q), predict(x, y.double(), q))"), "ridge regression"),
-        (WHOLE.format(body="assert predict(x, y, x).round().equal(y)"), "on a right one too"),
+        (WHOLE.format(body="assert predict(x, y, q).equal(y[:2])"), "on a right one too. Does it ask for equal"),
         (
             WHOLE.format(body="assert predict(x, y, q).dtype == torch.int64"),
             "on a right one too",
@@ -166,8 +166,8 @@ WRONG = {
         (_eight(K="1"), "takes one inner step, whatever K is"),
         (_eight(after="pass"), "Look at theta, after the call"),
         (_eight(starts="([0.5, -0.8],)"), "7 of 8 are caught. One that gets through: it is right the first time"),
-        (_eight(claim="torch.equal(found, truth)"), "asks too much"),
-        (_eight(claim="torch.allclose(found, 2 * truth)"), "fails on a right learner"),
+        (_eight(claim="torch.equal(found, truth)"), "allow for rounding"),
+        (_eight(claim="torch.allclose(found, 2 * truth)"), "and on a right one too"),
         (_eight().replace("** 4).sum() / 4", "** 2).sum()"), "whose curvature is the same everywhere"),
         (_eight(after="theta.nothing()"), "Your test raised AttributeError"),
     ],
@@ -209,6 +209,7 @@ def test_kind(meta_gradient):
 """,
     ],
     "ex-whole-numbers": [
+        WHOLE.format(body="assert predict(x, y, x).round().equal(y.double())"),
         WHOLE.format(body="torch.testing.assert_close(predict(x, y, q), predict(x, y.double(), q))"),
         WHOLE.format(
             body="moved = predict(x, y + 10, q) - predict(x, y, q)\n    assert moved.mean() > 1, 'ten more change nothing'"
