@@ -121,10 +121,10 @@ function render({ model, el }) {
     }
   }
 
-  // The least of 1, 2, 4, 5, 6, 8 times a power of ten that is not below.
+  // The least of these numbers times a power of ten that is not below.
   function niceTop(value) {
     const power = 10 ** Math.floor(Math.log10(value));
-    return [1, 2, 4, 5, 6, 8, 10].map((n) => n * power).find((n) => n >= value * 0.999);
+    return [1, 2, 3, 4, 5, 6, 8, 10].map((n) => n * power).find((n) => n >= value * 0.999);
   }
 
   let shownPatient = -1;
