@@ -12,6 +12,7 @@ from mamlkit.checking import (
     chapter_09,
     chapter_10,
     chapter_11,
+    chapter_13,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "chapter_09",
     "chapter_10",
     "chapter_11",
+    "chapter_13",
 ]
