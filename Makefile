@@ -5,7 +5,7 @@ READY := $(VENV)/ready
 PORT ?= 8000
 LAB ?= # options for JupyterLab, as LAB=--no-browser
 
-.PHONY: help setup book test serve lab notebooks bench dist lint clean
+.PHONY: help setup book test serve lab notebooks bench dist links lint clean
 
 help:
 	@echo "make book       build the book into _build/html (the first time it also makes $(VENV))"
@@ -15,7 +15,8 @@ help:
 	@echo "make notebooks  run every notebook again and store its outputs"
 	@echo "make bench      measure time and memory against other libraries (half an hour, on an idle machine)"
 	@echo "make dist       the package for PyPI, and the book as a zip to read offline, into dist"
-	@echo "make lint       ruff and mypy"
+	@echo "make links      ask every page that the book links to whether it is still there"
+	@echo "make lint       ruff and mypy, and zizmor for the workflows"
 	@echo "make clean      remove what was built; $(VENV) stays"
 	@echo "Needs Python 3.11, 3.12 or 3.13; 'make PYTHON=/path/to/python book' chooses one."
 
@@ -43,7 +44,7 @@ notebooks: $(READY)
 # The libraries to compare with are needed here only; --no-deps, since they would bring another torch.
 bench: $(READY)
 	$(PY) -m pip install -qq --disable-pip-version-check --no-deps higher==0.2.1 torchopt==0.7.3 optree==0.20.0 graphviz
-	$(PY) -m mamlkit.bench --out book/results/bench.json
+	$(PY) -m mamlkit.bench --out mamlkit/records/bench.json
 
 # What a release has. Only twine, which looks at the package as PyPI does, is needed nowhere else.
 dist: book
@@ -52,6 +53,9 @@ dist: book
 	$(PY) -m build --no-isolation --outdir dist .
 	$(PY) -m twine check --strict dist/*.whl dist/*.tar.gz
 	$(PY) book/_ext/offline_zip.py dist
+
+links: $(READY)
+	$(VENV)/bin/jupyter-book build . --builder linkcheck
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -70,6 +70,7 @@ class TaskOptions:
         rotations: in training, count each quarter turn of an image class as a class of its own.
         image_size: pixels that images of ``folder`` are resized to.
         colour: keep the colours of images of ``folder``.
+        fractions: of the classes of ``folder`` that go to training, validation and test.
     """
 
     data: SourceName = "glyphs"
@@ -82,6 +83,7 @@ class TaskOptions:
     rotations: bool = False
     image_size: int = 28
     colour: bool = False
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
 
 
 @dataclass(frozen=True)
@@ -315,7 +317,7 @@ class Configuration:
         try:
             root = values["tasks"]["root"]
             configuration = Configuration(
-                tasks=TaskOptions(**{**values["tasks"], "root": None if root is None else Path(root)}),
+                tasks=_task_options({**values["tasks"], "root": None if root is None else Path(root)}),
                 network=NetworkOptions(**values["network"]),
                 learner=LearnerOptions(**values["learner"]),
                 training=TrainingOptions(**values["training"]),
@@ -333,6 +335,11 @@ class Configuration:
         ):
             _expect_types(part)
         return configuration
+
+
+def _task_options(values: Mapping[str, Any]) -> TaskOptions:
+    lists = {"fractions": tuple(values["fractions"])} if "fractions" in values else {}  # runs of old have none
+    return TaskOptions(**{**values, **lists})
 
 
 def _optimiser_options(values: Mapping[str, Any]) -> OptimiserOptions:
@@ -399,6 +406,9 @@ def _expect_types(part: object) -> None:
             raise ValueError(f"expected {name} to be true or false, got {value!r}")
         elif kind == tuple[str, ...] and not all(isinstance(word, str) for word in value):
             raise ValueError(f"expected {name} to be strings, got {list(value)}")
+        elif get_args(kind)[:1] == (float,):
+            if any(isinstance(part, bool) or not isinstance(part, (int, float)) for part in value):
+                raise ValueError(f"expected {name} to be numbers, got {list(value)}")
         elif kind is str and not isinstance(value, str):
             raise ValueError(f"expected {name} to be a string, got {value!r}")
         elif kind is float and (isinstance(value, bool) or not isinstance(value, (int, float))):

@@ -6,6 +6,7 @@ Each notebook runs alone: a fresh kernel of this interpreter, an empty temporary
 means nothing is left out: times, messages on stderr, object addresses, random ids of widgets, the Python version.
 So is what a plain control does not set: Jupyter has the same defaults, and a page stores some twenty for each part of it.
 The result that a reader is asked to predict is stored closed, for Jupyter and Colab; pages veil it themselves (predict.js).
+When each ran, how long and with which versions goes into book/results/notebooks.json (see runs.py).
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ import os
 import re
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import nbformat
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-BOOK = Path(__file__).resolve().parents[1]
+from runs import notebooks, record_run
+
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -42,11 +44,6 @@ class OwnKernel(KernelSpecManager):
         return self.kernel_spec_class(resource_dir=RESOURCES, **get_kernel_dict())
 
 
-def notebooks() -> list[Path]:
-    """Every chapter and every exercise, in order."""
-    return [*sorted(BOOK.glob("*.ipynb")), *sorted(BOOK.glob("exercises/*.ipynb"))]
-
-
 def execute(notebook: nbformat.NotebookNode, folder: str, **settings: object) -> nbformat.NotebookNode:
     """Run a notebook in a folder; the first cell that fails ends the run with CellExecutionError, if no setting says else."""
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=OwnKernel())
@@ -58,7 +55,10 @@ def execute(notebook: nbformat.NotebookNode, folder: str, **settings: object) ->
         resources={"metadata": {"path": folder}},
         **{"timeout": 600, **settings},
     )
-    return client.execute(env={**os.environ, **KERNEL_ENVIRONMENT})
+    try:
+        return client.execute(env={**os.environ, **KERNEL_ENVIRONMENT})
+    finally:
+        run_sync(manager.shutdown_kernel)(now=True)  # nbclient leaves a kernel that it was given
 
 
 def normalise(notebook: nbformat.NotebookNode) -> list[str]:
@@ -113,11 +113,17 @@ def close_predicted(cells: list[nbformat.NotebookNode]) -> None:
                 del cell.metadata["jupyter"]
 
 
+def processor_time() -> float:
+    """What the kernels that have ended took, in seconds: unlike time on the clock it leaves out what else the machine does."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def main(arguments: list[str]) -> int:
     """Run the named notebooks, or all; the exit status says whether all of them ran."""
     failed = False
     for path in [Path(name) for name in arguments] or notebooks():
-        started = time.perf_counter()
+        started = processor_time()
         notebook = nbformat.read(path, as_version=4)
         with tempfile.TemporaryDirectory() as folder:
             try:
@@ -137,7 +143,9 @@ def main(arguments: list[str]) -> int:
         changed = new != path.read_text(encoding="utf-8")
         if changed:
             path.write_text(new, encoding="utf-8")
-        print(f"{path}: {time.perf_counter() - started:.0f} s, {'changed' if changed else 'the same as before'}")
+        seconds = processor_time() - started
+        record_run(path, seconds)
+        print(f"{path}: {seconds:.0f} s of processor time, {'changed' if changed else 'the same as before'}")
     return int(failed)
 
 

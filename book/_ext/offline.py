@@ -1,7 +1,6 @@
 """Sphinx extension: every page of the book asks only the server it came from.
 
-MathJax is copied from an installed package, the scripts of Thebe (which a theme loads from elsewhere) are dropped, and
-the front page forwards to the book's first page.
+MathJax is copied from an installed package, and the scripts of Thebe (which a theme loads from elsewhere) are dropped.
 """
 
 from __future__ import annotations
@@ -16,19 +15,6 @@ from sphinx.application import Sphinx
 # What pages with formulas may ask for: the program, its fonts, rarely used commands, and speech for screen readers.
 MATHJAX_PARTS = ["tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y", "sre"]
 
-FRONT_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<meta http-equiv="refresh" content="0; url={target}">
-<link rel="canonical" href="{target}">
-</head>
-<body><main><h1>{title}</h1><p><a href="{target}">Open the book</a></p></main></body>
-</html>
-"""
-
 
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
     """Copy the part of MathJax that is used into the finished book, once; not where formulas are set by the build itself."""
@@ -40,13 +26,6 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
         (target / part).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (source / part).is_dir() else shutil.copy
         copy(source / part, target / part)
-
-
-def write_front_page(app: Sphinx, exception: Exception | None) -> None:
-    """Let index.html lead to the book's first page, where another page was not built in its place."""
-    if exception is None and app.builder.format == "html" and app.config.root_doc != "index":
-        page = FRONT_PAGE.format(title=app.config.html_title, target=f"{app.config.root_doc}.html")
-        Path(app.outdir, "index.html").write_text(page, encoding="utf-8")
 
 
 def remove_stale_pages(app: Sphinx, exception: Exception | None) -> None:
@@ -80,6 +59,5 @@ def setup(app: Sphinx) -> dict:
     app.add_config_value("digest_of_extensions", digest_of_extensions(), "html")
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("build-finished", copy_mathjax, priority=900)
-    app.connect("build-finished", write_front_page, priority=900)
     app.connect("build-finished", remove_stale_pages, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -8,8 +8,14 @@ from pathlib import Path
 SCRIPT = re.compile(r"[ \t]*<script(?P<attributes>[^>]*)>(?P<body>.*?)</script>\n?", re.DOTALL)
 PRELOAD = re.compile(r'[ \t]*<link rel="preload" as="script"[^>]*>\n?')
 BEHIND = "  <!-- Scripts loaded after"  # the theme's own
-NEVER = ("fontawesome.js",)  # draws icons that the stylesheet shows too
-ONLY_SEARCH = ("searchtools.js", "language_data.js", "searchindex.js")
+NEVER = (
+    "fontawesome.js",  # draws icons that the stylesheet shows too
+    "searchtools.js",
+    "searchindex.js",
+)
+ONLY_SEARCH = ("sections.js", "language_data.js", "search.js")
+# In the place of Sphinx's search, which fetches each page that it found: a page that was opened as a file may not.
+OWN_SEARCH = {"_static/searchtools.js": "_static/sections.js", '"searchindex.js': '"_static/search.js'}
 ONLY_WITH = {
     "design-tabs.js": 'class="sd-tab',
     "togglebutton.js": 'class="toggle',
@@ -20,6 +26,8 @@ ONLY_WITH = {
 def put_last(pages: dict[Path, str]) -> None:
     """Move a page's scripts from its head to its end, in their order, without those that it can't use."""
     for path, text in pages.items():
+        for theirs, own in OWN_SEARCH.items() if path.name == "search.html" else ():
+            text = text.replace(theirs, own)
         head, tag, rest = text.partition("</head>")
         moved: list[str] = []
 

@@ -1,6 +1,6 @@
 """Measure a meta-step of mamlkit against a plain loop and against other libraries: time as a ratio in one run, and peak memory.
 
-    python -m mamlkit.bench --out book/results/bench.json
+    python -m mamlkit.bench --out mamlkit/records/bench.json
 
 Gradients come first: every implementation must give those of the plain loop, in float64 to one part in 10^8, or nothing is
 timed. Then the implementations take turns in one process, so that a machine that drifts slows all of them, and a ratio is the

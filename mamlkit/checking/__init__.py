@@ -12,6 +12,8 @@ from mamlkit.checking import (
     chapter_09,
     chapter_10,
     chapter_11,
+    chapter_14,
+    chapter_15,
 )
 
 __all__ = [
@@ -26,4 +28,6 @@ __all__ = [
     "chapter_09",
     "chapter_10",
     "chapter_11",
+    "chapter_14",
+    "chapter_15",
 ]

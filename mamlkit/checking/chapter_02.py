@@ -236,7 +236,9 @@ def check_episode(images: Mapping[str, Any]) -> None:
         case = expect((), truth, {text: value for value, text in hints[key].items()}, lambda _: "Count again.")
         if not judge(exercise, lambda answer=answer: answer, [case], None, f'"{key}": '):
             return None
-    correct(exercise, "80 images per task, but 400 image passes per outer step: each inner step looks again.")
+    correct(
+        exercise, "320 images per outer step, but 400 image passes: each inner step looks at the support images again."
+    )
 
 
 def check_mended_training(train: Callable[..., Any]) -> None:

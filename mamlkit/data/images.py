@@ -57,7 +57,7 @@ def image_folder(
 ) -> ImageTasks:
     """Tasks on the images ``root/class/*.png``, ``*.jpg``, ``*.jpeg``, ``*.webp``, ``*.bmp``, ``*.tif``, ``*.tiff``.
 
-    A warning names folders without such an image, and images of other kinds.
+    A warning names folders without such an image, images of other kinds, and folders of images inside a class.
 
     Args:
         root: the folder that holds one folder per class. Files and folders whose names begin with a dot are skipped.
@@ -91,7 +91,9 @@ def image_folder(
     places = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.name.startswith(".")]
     files = {place.name: found for place in places if (found := _image_files(place))}
     if not files:
-        raise FileNotFoundError(f"expected images {folder}{os.sep}class{os.sep}{_FILES}, found none")
+        raise FileNotFoundError(
+            f"expected images {folder}{os.sep}class{os.sep}{_FILES}, found none{_where_they_are(folder)}"
+        )
     if left_out := [place.name for place in places if place.name not in files] + _others(places):
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         warnings.warn(
@@ -200,14 +202,26 @@ def _tasks(images: list[Tensor], names: list[str], split: str, invert: bool, few
 
 def _others(places: list[Path]) -> list[str]:
     """Images of formats that are not read."""
-    found = (path for place in places for path in sorted(place.iterdir()) if _is_left_out(path))
-    return [f"{path.parent.name}/{path.name}" for path in found if not path.name.startswith(".")]
+    there = (path for place in places for path in sorted(place.iterdir()) if not path.name.startswith("."))
+    return [f"{path.parent.name}/{path.name}" for path in there if _is_left_out(path)]
 
 
 def _is_left_out(path: Path) -> bool:
-    """An image of a format that is not read, or something with an image's name that is not a file: a folder, a broken link."""
+    """An image of a format that is not read, something with an image's name that is not a file, or a folder with images."""
     ending = path.suffix.lower()
-    return ending in _OTHER_IMAGES or (ending in _ENDINGS and not path.is_file())
+    if ending in _OTHER_IMAGES or (ending in _ENDINGS and not path.is_file()):
+        return True
+    return path.is_dir() and bool(_image_files(path))
+
+
+def _where_they_are(folder: Path) -> str:
+    """Where images are that do not lie in the folder of a class: in the folder itself, or further down."""
+    if found := _image_files(folder):
+        return f"; {found[0].name} lies in no class: move it to {folder / 'class' / found[0].name}"
+    for place in sorted(folder.glob("*/*")):
+        if place.is_dir() and not any(part.startswith(".") for part in place.parts[-2:]) and _image_files(place):
+            return f"; there are some in {place}: pass {place.parent}"
+    return ""
 
 
 def _image_files(folder: Path) -> list[Path]:

@@ -25,6 +25,7 @@ def folder(
     root: Path | None,
     image_size: int,
     colour: bool,
+    fractions: tuple[float, float, float],
     ways: int,
     shots: int,
     queries: int,
@@ -34,7 +35,15 @@ def folder(
     if root is None:
         raise ValueError("expected a root folder with one folder of images per class, got none")
     return image_folder(
-        root, split, size=image_size, colour=colour, ways=ways, shots=shots, queries=queries, rotations=rotations
+        root,
+        split,
+        size=image_size,
+        colour=colour,
+        fractions=fractions,
+        ways=ways,
+        shots=shots,
+        queries=queries,
+        rotations=rotations,
     )
 
 

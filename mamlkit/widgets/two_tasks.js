@@ -153,13 +153,13 @@ function metaContours(tasks, alpha, innerSteps) {
   return [svg("path", { class: "mk-line", stroke: "var(--mk-faint)", "stroke-width": 1, d: contourPath(meanQuery, X_RANGE, Y_RANGE, levels) })];
 }
 
-// One task: its minima, its name, its inner steps.
-function taskMarks(px, task, colour, steps) {
+// One task: its minima, its name, its inner steps; letters are where those of the arrows stand.
+function taskMarks(px, task, colour, steps, letters) {
   const path = steps.map(px);
   const [x, y] = px(task.support);
   const end = path.at(-1);
   // The name stands on the side of its minimum where most room is left.
-  const taken = [px(task.query), ...path];
+  const taken = [px(task.query), ...path, ...letters];
   const room = ([dx, dy]) => Math.min(...taken.map(([tx, ty]) => Math.hypot((x + dx - tx) / 2, y + dy - 5 - ty)));
   const [dx, dy] = [[0, 22], [0, -12], [-36, 5], [36, 5]].reduce((best, side) => (room(side) > room(best) + 2 ? side : best));
   return [
@@ -190,7 +190,8 @@ function spreadLetters(drawn) {
   }
 }
 
-// The arrows from a pixel, in a plot of this width; Reptile's is as long as K inner steps, and is shortened by alpha K.
+// The arrows from a pixel, in a plot of this width, and where their letters stand; Reptile's is as long as K inner steps, and is
+// shortened by alpha K.
 function arrowMarks([x, y], width, arrows, shown, scaleOfReptile) {
   const drawn = ARROWS.filter((name) => shown.includes(name) && length(arrows[name]) > 1e-12).map((name) => {
     const [u, v] = arrows[name];
@@ -200,10 +201,9 @@ function arrowMarks([x, y], width, arrows, shown, scaleOfReptile) {
   });
   spreadLetters(drawn);
   const at = (angle, r) => [x + r * Math.cos(angle), y + r * Math.sin(angle)];
-  return drawn.flatMap(({ name, reach, direction, letterAt }) => {
-    const [tx, ty] = at(letterAt, reach + 12);
-    return [methodArrow(name, [x, y], at(direction, reach)), methodLetter(name, tx, ty)];
-  });
+  const letters = drawn.map(({ reach, letterAt }) => at(letterAt, reach + 12));
+  const nodes = drawn.flatMap(({ name, reach, direction }, i) => [methodArrow(name, [x, y], at(direction, reach)), methodLetter(name, ...letters[i])]);
+  return { letters, nodes };
 }
 
 // Two tables: losses, and arrows with their angle to MAML's.
@@ -274,10 +274,8 @@ function render({ model, el }) {
     const solved = solve(tasks, theta, alpha, innerSteps);
     const { each, mean, arrows } = solved;
     drawContours(alpha, innerSteps);
-    marks.replaceChildren(
-      ...tasks.flatMap((task, i) => taskMarks(px, task, COLOURS[i], each[i].steps)),
-      ...arrowMarks(px(theta), box.width, arrows, show, alpha * innerSteps),
-    );
+    const { letters, nodes } = arrowMarks(px(theta), box.width, arrows, show, alpha * innerSteps);
+    marks.replaceChildren(...tasks.flatMap((task, i) => taskMarks(px, task, COLOURS[i], each[i].steps, letters)), ...nodes);
     [...sliders, ...boxes, meta].forEach((control) => control.update());
     readout.update(solved, innerSteps);
 

@@ -112,6 +112,7 @@ BAD_COMMANDS = [
     ("no folder of images", ["train", "--out", "new", "--data", "folder"], "expected a root folder with one folder"),
     ("a folder of images that is not there", ["train", "--out", "new", "--data", "folder", "--root", "nowhere"], "nowhere"),
     ("a folder without images", ["train", "--out", "new", "--data", "folder", "--root", "empty"], "empty"),
+    ("a split of no folder", [*NEW, "--fractions", "0.5", "0.2", "0.3"], "--fractions only with --data folder, where it does something"),
     ("Omniglot that is not there", ["train", "--out", "new", "--data", "omniglot", "--root", "empty"], "images_background"),
     ("a run in the way", ["train", "--out", "RUN", *SMALL], "a new or empty folder for --out, got RUN"),
     ("a file in the way", ["train", "--out", "file", *SMALL], "a new or empty folder for --out, got file"),

@@ -41,6 +41,25 @@ def test_what_is_left_out_is_named(tmp_path, ending):
         assert folder(tmp_path).names == ("a", "b")
 
 
+def test_folders_of_pictures_inside_a_class_are_named(tmp_path):
+    for name in "ab":
+        for number in range(2):
+            picture(tmp_path / name / f"{number}.png")
+    picture(tmp_path / "a" / "more" / "2.png")
+    (tmp_path / "b" / "notes").mkdir()
+    with pytest.warns(RuntimeWarning, match=r"left out a/more$"):
+        assert folder(tmp_path).counts.tolist() == [2, 2]
+
+
+def test_pictures_in_another_place_are_pointed_to(tmp_path):
+    picture(tmp_path / "deep" / "train" / "a" / "0.png")
+    picture(tmp_path / "flat" / "0.png")
+    with pytest.raises(FileNotFoundError, match=r"found none; there are some in .*a: pass .*train$"):
+        folder(tmp_path / "deep")
+    with pytest.raises(FileNotFoundError, match=r"found none; 0.png lies in no class: move it to .*class.0.png$"):
+        folder(tmp_path / "flat")
+
+
 def test_notes_beside_pictures_are_no_matter(tmp_path):
     for name in "ab":
         for number in range(2):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,10 +94,24 @@ def look(browser, site, page_name, width):
     return [f"{width} px: {line}" for line in wrong]
 
 
-@pytest.mark.parametrize("page_name", [page for page in PAGES if page != "index.html"])
+@pytest.mark.parametrize("page_name", [page for page in PAGES if page not in ("index.html", "404.html")])
 def test_page(page_name, browser, site):
     problems = [line for width in WIDTHS for line in look(browser, site, page_name, width)]
     assert not problems, "\n".join(problems)
+
+
+TOO_WIDE_TABLES = """() => [...document.querySelectorAll('table.results')]
+    .filter((table) => table.getBoundingClientRect().width > table.closest('.output').clientWidth + 1)
+    .map((table) => table.caption.textContent)"""
+
+
+@pytest.mark.parametrize("page_name", [page for page in PAGES if page.startswith("book/") and "/" not in page[5:]])
+def test_results_fit_a_phone(page_name, browser, site):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(f"{site}/{page_name}")
+    page.evaluate(SETTLE)
+    assert page.evaluate(TOO_WIDE_TABLES) == []
+    page.close()
 
 
 def test_front_page_leads_to_the_book(browser, site):
@@ -105,11 +121,17 @@ def test_front_page_leads_to_the_book(browser, site):
     page.close()
 
 
-def test_search_finds_a_page(browser, site):
-    page = browser.new_page()
-    page.goto(f"{site}/search.html?q=meta-batch")
-    page.locator("#search-results li a", has_text="Notation").first.wait_for()
-    page.close()
+def weight(path):
+    """Bytes, as a server sends them, of a page with its stylesheet, scripts and icons; pictures wait until they are near."""
+    text = path.read_text(encoding="utf-8")
+    files = {(path.parent / name).resolve() for name in re.findall(r'(?:src|href)="([^"#?]+\.(?:js|css))', text)}
+    sent = sum(len(gzip.compress(file.read_bytes(), 6)) for file in {path, *files})
+    return sent + sum(font.stat().st_size for font in (HTML / "_static" / "icons").iterdir())
+
+
+@pytest.mark.parametrize("page_name", [page for page in PAGES if page.startswith("book/")])
+def test_pages_are_light(page_name):
+    assert weight(HTML / page_name) < (150_000 if page_name == "book/index.html" else 250_000)
 
 
 @cache

@@ -187,6 +187,22 @@ def test_accessible_and_fits(book, browser, scheme, width):
         assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(21, 25, 30)")
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_names_and_letters_do_not_cover_each_other(book, browser, width):
+    with open_page(browser, book["http"], width=width) as page:
+        boxes = page.eval_on_selector_all(
+            ".mk-plot .mk-halo",
+            "all => all.map((n) => [n.textContent, n.getBoundingClientRect()]).map(([t, b]) => [t, b.x, b.y, b.right, b.bottom])",
+        )
+        assert {text for text, *_ in boxes} == {"task A", "task B", "M", "F", "R"}
+        for name, left, top, right, bottom in boxes:
+            for other, x, y, end, below in boxes:
+                apart = (
+                    end < left or right < x or below < top + 3 or bottom < y + 3
+                )  # a line is higher than its letters
+                assert name == other or apart, f"{name} and {other}"
+
+
 def test_follows_the_switch_of_the_page(http_page):
     def paper():
         return http_page.eval_on_selector(".mk-fig", "node => getComputedStyle(node).backgroundColor")

@@ -63,7 +63,7 @@ def test_a_wrong_folder_is_named_before_anything_is_measured(tmp_path):
 
 
 def test_the_record_holds_every_workload():
-    record = json.loads((Path(__file__).parents[3] / "book" / "results" / "bench.json").read_text(encoding="utf-8"))
+    record = json.loads((Path(__file__).parents[3] / "mamlkit" / "records" / "bench.json").read_text(encoding="utf-8"))
     assert {"processor", "cores", "threads", "simd", "torch", "python"} == record["machine"].keys()
     ratios = {}
     for row in record["rows"]:
@@ -82,7 +82,7 @@ def test_the_record_holds_every_workload():
 
 
 def test_the_record_says_how_exact_each_engine_is_in_float32():
-    record = json.loads((Path(__file__).parents[3] / "book" / "results" / "bench.json").read_text(encoding="utf-8"))
+    record = json.loads((Path(__file__).parents[3] / "mamlkit" / "records" / "bench.json").read_text(encoding="utf-8"))
     errors = {(row["case"], row["inner_steps"], row["engine"]): row for row in record["float32"]["rows"]}
     for name in CASES:
         for steps in (1, 5):

@@ -37,7 +37,7 @@ def test_paths_exist():
 
 
 def test_the_table_of_times_is_what_was_measured():
-    record = json.loads((ROOT / "book" / "results" / "bench.json").read_text(encoding="utf-8"))
+    record = json.loads((ROOT / "mamlkit" / "records" / "bench.json").read_text(encoding="utf-8"))
     keys = ("workload", "mode", "implementation", "inner_steps")
     ratio = {tuple(row[key] for key in keys): row["ratio_to_loop"] for row in record["rows"]}
     text = (ROOT / "README.md").read_text(encoding="utf-8")

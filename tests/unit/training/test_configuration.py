@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import mamlkit
@@ -36,7 +37,7 @@ def learner_for(**options):
 
 def test_round_trip_through_json():
     configuration = Configuration(
-        TaskOptions(data="folder", root=Path("some/where"), ways=7, colour=True),
+        TaskOptions(data="folder", root=Path("some/where"), ways=7, colour=True, fractions=(0.5, 0.25, 0.25)),
         NetworkOptions(filters=3, dropout=0.25),
         LearnerOptions(learner="anil", inner_lr=0.3, bfloat16=True),
         TrainingOptions(epochs=2, clip_norm=1.5, patience=3, seed=9),
@@ -197,7 +198,23 @@ def test_optimiser_and_schedule_by_name():
     assert Configuration().build_optimiser(learner) == (None, None)
 
 
-def test_a_record_of_before_has_no_optimiser():
+def test_fractions_decide_how_the_classes_of_a_folder_are_split(tmp_path):
+    for number in range(8):
+        for image in range(2):
+            file = tmp_path / str(number) / f"{image}.png"
+            file.parent.mkdir(exist_ok=True)
+            Image.new("L", (16, 16), number).save(file)
+    options = TaskOptions(data="folder", root=tmp_path, ways=2, fractions=(0.5, 0.25, 0.25))
+    chosen = Configuration(options)
+    chosen.expect_used()
+    assert [len(chosen.build_tasks(split).classes) for split in ("train", "validation", "test")] == [4, 2, 2]
+    values = chosen.to_json()
+    values["tasks"]["fractions"] = ["half", 0.25, 0.25]
+    with pytest.raises(ValueError, match=r"^expected fractions to be numbers, got \['half', 0.25, 0.25\]"):
+        Configuration.from_json(values)
+
+
+def test_a_record_of_before_has_no_optimiser_and_no_fractions():
     values = Configuration().to_json()
-    del values["optimiser"]
+    del values["optimiser"], values["tasks"]["fractions"]
     assert Configuration.from_json(values) == Configuration()

@@ -1,0 +1,256 @@
+"""Checks of chapter 15, bring your own task. Each compares with the truth, then with the typical mistakes, by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mamlkit.checking._cases import attempt_with_copies, expect, judge
+from mamlkit.checking._report import as_tensor, correct, wrong
+
+__all__ = ["check_best_row", "check_cause", "check_largest_ways", "check_split_points"]
+
+
+def check_largest_ways(answer: Callable[..., Any]) -> None:
+    """Exercise 15.1, the most ways that a folder allows.
+
+    Args:
+        answer: ``largest_ways(counts, shots, queries)``, pictures of each class in, one number out.
+    """
+    cases = []
+    for counts, shots, queries in (
+        ([20] * 23 + [5, 5, 3], 1, 5),
+        ([12, 4, 9, 16, 8, 30, 7, 11, 6, 2, 10, 8, 3] + [1] * 10, 3, 4),
+        ([9] * 8 + [10] * 27 + [4] * 9, 2, 8),
+        ([6] * 33, 1, 5),
+    ):
+        fit = sum(count >= shots + queries for count in counts)
+        mistakes = {
+            "Classes with fewer than shots + queries pictures cannot be used: leave them out first.": _smallest(len(counts)),
+            "A class with exactly shots + queries pictures will do.":
+                _smallest(sum(count > shots + queries for count in counts)),
+            "The support set is not all: a class needs pictures for the query set as well.":
+                _smallest(sum(count >= shots for count in counts)),
+            "This counts queries alone: the support pictures are needed besides.":
+                _smallest(sum(count >= queries for count in counts)),
+            "These are all the usable classes; they are shared out over three splits.": fit,
+            "These are all the classes; some cannot be used, and the rest are shared out over three splits.": len(counts),
+            "These are the training classes. Validation and test have fewer, and must allow as many ways.": round(0.6 * fit),
+            "This is a fifth, rounded down. The borders are rounded: at round(0.6 n) and round(0.8 n).": math.floor(0.2 * fit),
+            "This is the test split alone, a fifth. Validation may be smaller, since the borders are rounded.":
+                fit - round(0.8 * fit),
+            "This is the validation split alone. The test may be smaller, since the borders are rounded.":
+                round(0.8 * fit) - round(0.6 * fit),
+            "These are the classes that cannot be used.": len(counts) - fit,
+        }  # fmt: skip
+        cases.append(expect((tuple(counts), shots, queries), _smallest(fit), mistakes))
+    judge(
+        "15.1",
+        _of_plain_lists(answer),
+        cases,
+        "The smallest split decides. With few classes, change the fractions or the ways.",
+    )
+
+
+def _smallest(classes: int) -> int:
+    """Classes of the smallest split."""
+    borders = 0, round(0.6 * classes), round(0.8 * classes), classes
+    return min(end - begin for begin, end in pairwise(borders))
+
+
+def _of_plain_lists(answer: Any) -> Any:
+    """The reader gets a list; the judge would take that for a list of tensors, to be copied."""
+    if not callable(answer):
+        return answer
+
+    def call(counts: Sequence[int], *others: Any) -> Any:
+        return answer(list(counts), *others)
+
+    return call
+
+
+def check_split_points(answer: Callable[..., Any]) -> None:
+    """Exercise 15.2, a series split into support and query points.
+
+    Args:
+        answer: ``split_points(x, y, support, generator)`` with ``x`` and ``y`` ``(points, 1)``; four tensors out.
+    """
+    seen: list[tuple[int, int, list[float], list[float]]] = []
+    for points, support in ((9, 4), (12, 5), (7, 1)):
+        x = torch.arange(points, dtype=torch.float64)[:, None]  # (points, 1)
+        y = 10 * x + 3
+        for seed in (0, 1, 0):
+            torch.manual_seed(len(seen))  # of another generator than the one that is given
+            done, value = attempt_with_copies("15.2", answer, x, y, support, torch.Generator().manual_seed(seed))
+            if not done:
+                return
+            parts = [as_tensor(part) for part in value] if isinstance(value, (tuple, list)) and len(value) == 4 else []
+            if len(parts) != 4 or any(part is None for part in parts):
+                wrong("15.2", "Four tensors were expected: support x, support y, query x, query y.")
+                return
+            sx, sy, qx, qy = (part for part in parts if part is not None)
+            if said := _fault_of_split(sx, sy, qx, qy, points, support):
+                wrong("15.2", said)
+                return
+            seen.append((support, seed, sx.flatten().tolist(), qx.flatten().tolist()))
+    for first, second, third in (seen[i : i + 3] for i in (0, 3, 6)):
+        if first[2:] != third[2:]:
+            wrong(
+                "15.2",
+                "The same generator state gave two splits: draw from the generator that is given, and only from it.",
+            )
+            return
+        if first[2:] == second[2:] and first[0] > 1:
+            wrong(
+                "15.2", "Two generators gave the same split: the points must be drawn, or the query set is always late."
+            )
+            return
+    correct("15.2", "No point is in both sets, none is lost, and the generator alone decides.")
+
+
+def _fault_of_split(sx: Tensor, sy: Tensor, qx: Tensor, qy: Tensor, points: int, support: int) -> str:
+    """What is wrong with one split; an empty text where nothing is."""
+    for name, x, y in (("support", sx, sy), ("query", qx, qy)):
+        if x.shape != y.shape:
+            return (
+                f"The {name} set has x of shape {tuple(x.shape)} and y of shape {tuple(y.shape)}: each x needs its y."
+            )
+        if not torch.allclose(y, 10 * x + 3):
+            return f"In the {name} set an x has the y of another point: choose the same points of both."
+    if sx.numel() != support:
+        order = (
+            "They stand in the wrong order?" if qx.numel() == support else "It is drawn at random, without replacement."
+        )
+        return f"The support set should have {support} points, and this one has {sx.numel()}. {order}"
+    if sx.ndim != 2 or qx.ndim != 2:
+        return f"Keep the shape (points, 1): this support x has shape {tuple(sx.shape)}."
+    chosen, asked = sx.flatten().tolist(), qx.flatten().tolist()
+    if len(set(chosen)) < len(chosen) or len(set(asked)) < len(asked):
+        return "A point is there twice in one set: draw without replacement."
+    if both := sorted(set(chosen) & set(asked)):
+        return f"Point {both[0]:g} is in both sets: a learner would be asked what it was told."
+    if len(chosen) + len(asked) < points:
+        return f"{points - len(chosen) - len(asked)} of {points} points are in neither set: the query set is all that is left."
+    return ""
+
+
+#: Rows as ``History.rows`` has them; what is not looked at is left out.
+_ROWS = (
+    ((1.5, None), (1.2, 1.1), (0.9, None), (0.7, 0.8), (0.5, None), (0.4, 0.9), (0.3, None), (0.2, 1.2)),
+    ((1.6, 1.4), (1.0, None), (0.8, 1.0), (0.6, None), (0.5, 0.7), (0.45, None), (0.4, 0.95), (0.35, None)),
+    ((2.0, 1.9), (1.4, 1.3), (1.3, 1.25)),
+)
+
+
+def check_best_row(answer: Callable[..., Any]) -> None:
+    """Exercise 15.3, what a learning curve says.
+
+    Args:
+        answer: ``best_row(rows)``, rows as ``History.rows`` has them; the step of the best validation, and by how much the last
+            validation loss lies above the meta-loss of its row.
+    """
+    cases = []
+    for curve in _ROWS:
+        rows: list[dict[str, Any]] = [
+            {"step": 25 * (i + 1), "epoch": i // 2, "meta_loss": train, "validation_loss": held}
+            for i, (train, held) in enumerate(curve)
+        ]
+        held = [row for row in rows if row["validation_loss"] is not None]
+
+        def loss(row: dict[str, Any]) -> float:
+            return float(row["validation_loss"])
+
+        best, last = min(held, key=loss), held[-1]
+        step, gap = float(best["step"]), loss(last) - float(last["meta_loss"])
+
+        def pair(step: float = step, gap: float = gap) -> list[float]:
+            return [step, gap]
+
+        mistakes = {
+            "This is the step of the last validation; the one with the lowest validation loss is wanted.":
+                pair(step=last["step"]),
+            "This is the step with the lowest meta-loss: training tasks have no say in which checkpoint is best.":
+                pair(step=min(rows, key=lambda row: row["meta_loss"])["step"]),
+            "This is the step of the highest validation loss; a loss is better when it is lower.":
+                pair(step=max(held, key=loss)["step"]),
+            "This is the row's number; give its step.": pair(step=rows.index(best)),
+            "This is the number among the rows with a validation; give the row's step.": pair(step=held.index(best)),
+            "This is the epoch; give the step.": pair(step=best["epoch"]),
+            "The sign of the gap is wrong: it is validation minus training.": pair(gap=-gap),
+            "The gap is taken at the best row; it should be that of the last validation.":
+                pair(gap=loss(best) - best["meta_loss"]),
+            "This is how much the validation loss rose since its best; the gap is to the meta-loss of the last validation's row.":
+                pair(gap=loss(last) - loss(best)),
+            "The meta-loss is that of the last row of all; take that of the row with the last validation.":
+                pair(gap=loss(last) - rows[-1]["meta_loss"]),
+            "This is a ratio; the gap is a difference.": pair(gap=loss(last) / last["meta_loss"]),
+        }  # fmt: skip
+        wanted = {message: value for message, value in mistakes.items() if value != pair()}
+        cases.append(expect((tuple(rows),), pair(), {**{message: pair() for message in mistakes}, **wanted}))
+    judge(
+        "15.3", _of_dicts(answer), cases, "Validation chooses the checkpoint, and the gap says what training did since."
+    )
+
+
+def _of_dicts(answer: Any) -> Any:
+    """Fresh rows for each call, which no tensor is made of."""
+    if not callable(answer):
+        return answer
+
+    def call(rows: Any) -> Any:
+        return answer([dict(row) for row in rows])
+
+    return call
+
+
+def check_cause(answer: Callable[..., Any]) -> None:
+    """Exercise 15.4, where a NaN comes from.
+
+    Args:
+        answer: ``cause(losses)``, query losses before and after each inner step; ``"data"``, ``"inner loop"`` or
+            ``"outer loop"``.
+    """
+    nan, inf = math.nan, math.inf
+    cases = (
+        ((nan, nan, nan), "data", "A loss that is NaN before any inner step comes from the data or the model."),
+        ((inf, nan), "data", "Infinite is not finite either: before any inner step the data or the model are to blame."),
+        ((0.4, nan), "inner loop", "Every comparison with NaN is false: ask whether the last loss is finite before you compare."),
+        ((1.5, 40.0, inf, nan), "inner loop", "Finite before, and not after the steps: it is the inner loop."),
+        ((0.4, 3.0, 800.0), "inner loop", "The loss is finite yet, but the steps make it larger: the inner loop."),
+        ((0.4, 0.2, 0.1), "outer loop", "Here the inner loop does what it should: look at the outer one."),
+        ((0.4, 0.5, 0.3), "outer loop", "One step goes up, but after the last the loss is lower than before."),
+    )  # fmt: skip
+    for losses, truth, why in cases:
+        for given in (losses, torch.tensor(losses, dtype=torch.float64)):
+            done, value = attempt_with_copies("15.4", _as_given(answer), given)
+            if not done:
+                return
+            if not isinstance(value, str):
+                wrong(
+                    "15.4",
+                    f"One of the words 'data', 'inner loop', 'outer loop' was expected, this is {type(value).__name__}.",
+                )
+                return
+            if value.strip().lower() != truth:
+                if truth == "inner loop" and value.strip().lower() == "data":
+                    why = "The loss before any step is finite: data and model are sound, and the steps are not."
+                wrong("15.4", f"For the losses {_said(losses)} this says {value!r}. {why}")
+                return
+    correct("15.4", "Before any step, after the last, and which is larger: three questions, in this order.")
+
+
+def _as_given(answer: Any) -> Any:
+    return (
+        answer
+        if not callable(answer)
+        else lambda losses: answer(losses if isinstance(losses, Tensor) else list(losses))
+    )
+
+
+def _said(losses: Sequence[float]) -> str:
+    return ", ".join(f"{loss:g}" for loss in losses)
