@@ -12,6 +12,7 @@ from mamlkit.checking import (
     chapter_09,
     chapter_10,
     chapter_11,
+    chapter_12,
     chapter_14,
     chapter_15,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "chapter_09",
     "chapter_10",
     "chapter_11",
+    "chapter_12",
     "chapter_14",
     "chapter_15",
 ]

@@ -5,6 +5,7 @@ Each figure stands in its own module next to the plain torch functions that comp
 
 from mamlkit.widgets.annealing import Annealing, annealed_losses
 from mamlkit.widgets.curvature import Curvature, curvature_arrows
+from mamlkit.widgets.diagnose import Diagnose, symptoms_of
 from mamlkit.widgets.episode import Episode, episode_answers
 from mamlkit.widgets.grade_book import GradeBook, grades_seen
 from mamlkit.widgets.meta_training import MetaTraining, errors_in_training
@@ -16,6 +17,7 @@ from mamlkit.widgets.two_tasks import TwoTasks, two_task_arrows, two_task_losses
 __all__ = [
     "Annealing",
     "Curvature",
+    "Diagnose",
     "Episode",
     "GradeBook",
     "MetaTraining",
@@ -30,6 +32,7 @@ __all__ = [
     "episode_answers",
     "errors_in_training",
     "grades_seen",
+    "symptoms_of",
     "three_starts",
     "two_task_arrows",
     "two_task_losses",
