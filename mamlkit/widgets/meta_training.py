@@ -22,7 +22,7 @@ from mamlkit.inner_loop import adapt
 from mamlkit.models import mlp
 from mamlkit.widgets._assets import figure_module, style_sheet
 
-__all__ = ["MetaTraining", "errors_in_training", "packed"]
+__all__ = ["MetaTraining", "errors_in_training"]
 
 ALPHA, MOST_STEPS, POINTS = 0.01, 5, 10
 
