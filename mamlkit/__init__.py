@@ -8,7 +8,7 @@
 from mamlkit import checking, directions, plots, tables, widgets
 from mamlkit._moved import keep_old_addresses
 from mamlkit._version import __version__
-from mamlkit.algorithms import anil, fomaml, maml, maml_plus_plus, meta_sgd, reptile
+from mamlkit.algorithms import anil, fomaml, imaml, maml, maml_plus_plus, meta_sgd, reptile
 from mamlkit.batch_norm import PerStepBatchNorm
 from mamlkit.data.episodes import ImageClasses, ImageTasks
 from mamlkit.data.glyphs import glyphs
@@ -21,8 +21,10 @@ from mamlkit.inner_loop import adapt
 from mamlkit.learners import Learner
 from mamlkit.model_agnostic import ModelAgnosticMetaLearning, evaluate_maml, train_maml
 from mamlkit.models import conv4, mlp
+from mamlkit.neighbours import nearest_neighbour
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep
 from mamlkit.pretrained import pretrained, pretrained_learner, pretrained_names, pretrained_record, recorded
+from mamlkit.prototypes import ProtoNet
 from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes, StepSizes
 from mamlkit.tasks import TaskBatch, TaskDistribution, TaskList, TaskStream, prefetched
 from mamlkit.training import History, TrainingDiverged, TrainingOptions, fit, load_learner
@@ -41,6 +43,7 @@ __all__ = [
     "ModelAgnosticMetaLearning",
     "MultiStep",
     "PerStepBatchNorm",
+    "ProtoNet",
     "Sinusoids",
     "StepSizes",
     "TaskBatch",
@@ -63,12 +66,14 @@ __all__ = [
     "glyphs",
     "image_arrays",
     "image_folder",
+    "imaml",
     "interval",
     "load_learner",
     "maml",
     "maml_plus_plus",
     "meta_sgd",
     "mlp",
+    "nearest_neighbour",
     "omniglot",
     "parameters_of",
     "plots",

@@ -21,12 +21,13 @@ from torch.nn import functional as F
 from mamlkit.arguments import expect_at_least, expect_model, expect_one_of, expect_switch
 from mamlkit.batch_norm import PerStepBatchNorm
 from mamlkit.functional import batch_norm_layers, is_strange, parameters_of
+from mamlkit.implicit import ImplicitLearner
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner, Switches
 from mamlkit.outer_loss import AnnealedMultiStep, FinalStep, MultiStep, OuterLoss
 from mamlkit.step_sizes import FixedStepSize, LearnedStepSizes
 
-__all__ = ["ALGORITHMS", "anil", "fomaml", "maml", "maml_plus_plus", "meta_sgd", "reptile"]
+__all__ = ["ALGORITHMS", "anil", "fomaml", "imaml", "maml", "maml_plus_plus", "meta_sgd", "reptile"]
 
 
 def maml(
@@ -130,6 +131,43 @@ def meta_sgd(
     return Learner(model, loss=loss, inner_steps=inner_steps, step_sizes=sizes, **switches)
 
 
+def imaml(
+    model: nn.Module,
+    *,
+    inner_steps: int = 16,
+    inner_lr: float = 0.01,
+    loss: Loss = F.cross_entropy,
+    regularisation: float = 2.0,
+    conjugate_gradient_steps: int = 5,
+    **switches: Unpack[Switches],
+) -> Learner:
+    """Implicit MAML: the gradient of the solution of a regularised inner problem (Rajeswaran et al., 2019, arXiv:1909.04630).
+
+    Nothing of the inner steps is kept, however many there are: see ``mamlkit.implicit``.
+
+    Args:
+        model: any module.
+        inner_steps: K, enough to come near the solution.
+        inner_lr: alpha.
+        loss: of outputs and targets, averaged over points.
+        regularisation: lambda, the weight of half the squared distance from theta.
+        conjugate_gradient_steps: how many, at least 0; 0 is the first-order answer.
+        switches: see ``Learner``. A ``direction`` is that of the whole inner problem.
+
+    Raises:
+        TypeError, ValueError: naming what was expected and what came.
+    """
+    return ImplicitLearner(
+        model,
+        loss=loss,
+        inner_steps=inner_steps,
+        step_sizes=partial(FixedStepSize, rate=inner_lr),
+        regularisation=regularisation,
+        conjugate_gradient_steps=conjugate_gradient_steps,
+        **switches,
+    )
+
+
 def maml_plus_plus(
     model: nn.Module,
     *,
@@ -203,6 +241,7 @@ ALGORITHMS: dict[str, Callable[..., Learner]] = {
     "reptile": reptile,
     "anil": anil,
     "meta-sgd": meta_sgd,
+    "imaml": imaml,
     "maml++": maml_plus_plus,
 }
 """The algorithms by name, for the facade, a configuration and the command line."""

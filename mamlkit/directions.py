@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mamlkit.arguments import describe, expect_fraction, expect_rate
 from mamlkit.functional import Parameters
 
-__all__ = ["Adam", "ClipNorm", "Direction", "InTurn", "Memory", "Momentum", "WeightDecay", "in_turn"]
+__all__ = ["Adam", "ClipNorm", "Direction", "InTurn", "Memory", "Momentum", "Proximal", "WeightDecay", "in_turn"]
 
 #: What a direction remembers from step to step: tensors by name, or dicts of such dicts.
 Memory = Mapping[str, Any]
@@ -109,6 +109,38 @@ class WeightDecay(Direction):
     def extra_repr(self) -> str:
         """Shown by ``print``."""
         return f"rate={self.rate}"
+
+
+class Proximal(Direction):
+    """Not too far from the start: d_k = g_k + lambda (theta^(k) - theta^(0)).
+
+    The gradient of a penalty, half of lambda times the squared distance to where the task began: the inner problem of iMAML
+    (Rajeswaran et al., 2019, arXiv:1909.04630, equation 4). First in turn, as WeightDecay as a penalty is.
+
+    Args:
+        strength: lambda, finite and at least 0.
+
+    Raises:
+        TypeError, ValueError: if the strength is not such a number.
+    """
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength = expect_rate("the strength of the proximal term", strength, zero=True)
+
+    def forward(
+        self, gradients: Parameters, parameters: Parameters, memory: Memory, step: int
+    ) -> tuple[Parameters, Memory]:
+        """The gradient and a pull back to the start, which the memory keeps."""
+        start = memory or parameters
+        pulled = {
+            name: gradient + self.strength * (parameters[name] - start[name]) for name, gradient in gradients.items()
+        }
+        return pulled, start
+
+    def extra_repr(self) -> str:
+        """Shown by ``print``."""
+        return f"strength={self.strength}"
 
 
 class ClipNorm(Direction):

@@ -427,14 +427,25 @@ class Learner(nn.Module):
         if not torch.is_grad_enabled():
             raise RuntimeError("expected gradients to be switched on, got meta_backward under torch.no_grad()")
         inner, theta, learned = self.inner_loop(training=True), self.initialisation(), self.meta_parameters()
-        weights = self.outer_loss.weights(self.inner_steps, self.epoch)  # MAML: 0, ..., 0, 1; MAML++: of each step
-        _expect_weights(weights, self.inner_steps)
+        weights = self.step_weights()
         try:
-            loss, gradients = self.engine(Request(inner, theta, tasks, weights, list(learned.values()), first_task))
+            loss, gradients = self.differentiated(
+                Request(inner, theta, tasks, weights, list(learned.values()), first_task)
+            )
         except (IndexError, RuntimeError):
             self._explain(tasks)
             raise
         return loss, dict(zip(learned, gradients, strict=True))
+
+    def step_weights(self) -> Float[Tensor, " steps"]:
+        """How much the query loss after each inner step counts in this epoch."""
+        weights = self.outer_loss.weights(self.inner_steps, self.epoch)  # MAML: 0, ..., 0, 1; MAML++: of each step
+        _expect_weights(weights, self.inner_steps)
+        return weights
+
+    def differentiated(self, request: Request) -> tuple[Tensor, list[Tensor]]:
+        """The meta-loss ``()`` and its gradient for each meta-parameter, as the engine finds them: what iMAML exchanges."""
+        return self.engine(request)
 
     def _displacement(self, tasks: TaskBatch, first_task: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The same for Reptile, whose direction is not a gradient, and which only moves theta."""

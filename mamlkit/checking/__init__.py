@@ -13,6 +13,7 @@ from mamlkit.checking import (
     chapter_10,
     chapter_11,
     chapter_12,
+    chapter_13,
     chapter_14,
     chapter_15,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "chapter_10",
     "chapter_11",
     "chapter_12",
+    "chapter_13",
     "chapter_14",
     "chapter_15",
 ]

@@ -229,7 +229,11 @@ def check_errors(answer: Callable[..., Any]) -> None:
         return (x - x.mean(0)) / (x.square().mean(0) - x.mean(0).square()).sqrt()
 
     cases = []
-    for seed, pieces in ((1, (product, offset, one_pass, torch.tanh)), (2, (offset, one_pass, torch.sin, product))):
+    trials: list[tuple[int, list[Callable[[Tensor], Tensor]]]] = [
+        (1, [product, offset, one_pass, torch.tanh]),
+        (2, [offset, one_pass, torch.sin, product]),
+    ]
+    for seed, pieces in trials:
         x = normal(1000, 8, seed=seed)
         exact, rounded = [x], [x.float()]
         for piece in pieces:

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 import mamlkit
-from mamlkit.directions import Adam, ClipNorm, Direction, Momentum, WeightDecay
+from mamlkit.directions import Adam, ClipNorm, Direction, Momentum, Proximal, WeightDecay
 
 K = 4
 
@@ -33,6 +33,11 @@ def decay(g, w, kept, k):
     return [x + 0.3 * p for x, p in zip(g, w, strict=True)]
 
 
+def pull(g, w, kept, k):
+    start = kept.setdefault("start", w)
+    return [x + 0.7 * (p - s) for x, p, s in zip(g, w, start, strict=True)]
+
+
 def clip(g, w, kept, k, norm=0.3):
     length = torch.sqrt(sum((x * x).sum() for x in g))
     return [x * norm / length for x in g] if length > norm else g
@@ -51,6 +56,7 @@ CASES = {
     "momentum": (Momentum(0.8), [momentum]),
     "nesterov": (Momentum(0.8, nesterov=True), [nesterov]),
     "decay": (WeightDecay(0.3), [decay]),
+    "pulled back": (Proximal(0.7), [pull]),
     "clipped": (ClipNorm(0.3), [clip]),
     "adam": (ADAM, [adam]),
     "adamw": ([ADAM, WeightDecay(0.3)], [adam, decay]),

@@ -84,7 +84,7 @@ def test_an_algorithm_gets_the_options_that_its_signature_names(monkeypatch):
 
 
 def test_every_learner_by_name(same_rng):
-    orders = {"maml": 2, "fomaml": 1, "reptile": 0, "anil": 2, "meta-sgd": 2, "maml++": 2}
+    orders = {"maml": 2, "fomaml": 1, "reptile": 0, "anil": 2, "meta-sgd": 2, "imaml": 2, "maml++": 2}
     assert orders.keys() == ALGORITHMS.keys()
     for name, order in orders.items():
         learner = learner_for(learner=name, inner_steps=3, inner_lr=0.07)
