@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 import mamlkit
 from mamlkit.checkpoint import latest_checkpoint, load_checkpoint, locked, save_checkpoint
+from mamlkit.configuration import Configuration
 
 TASKS = mamlkit.Sinusoids(3, 3)
 OPTIONS = mamlkit.TrainingOptions(epochs=2, steps_per_epoch=2, meta_batch=2, validation_tasks=2)
@@ -172,3 +173,10 @@ def test_out_of_memory_is_one_line(tmp_path, monkeypatch):
         monkeypatch.setattr("mamlkit.__main__.fit", fails)
         status, _, err = call(["train", "--out", str(tmp_path / type(error).__name__), *SMALL])
         assert status and err.startswith("mamlkit: expected enough memory, got: ") and err.count("\n") == 1
+
+
+def test_fractions_in_a_record_are_numbers():
+    values = Configuration().to_json()
+    values["tasks"]["fractions"] = ["half", 0.25, 0.25]
+    with pytest.raises(ValueError, match=r"^expected fractions to be numbers, got \['half', 0.25, 0.25\]"):
+        Configuration.from_json(values)
