@@ -228,12 +228,12 @@ def check_errors(answer: Callable[..., Any]) -> None:
     def one_pass(x: Tensor) -> Tensor:
         return (x - x.mean(0)) / (x.square().mean(0) - x.mean(0).square()).sqrt()
 
-    cases = []
-    trials: list[tuple[int, list[Callable[[Tensor], Tensor]]]] = [
-        (1, [product, offset, one_pass, torch.tanh]),
-        (2, [offset, one_pass, torch.sin, product]),
+    chains: list[tuple[Callable[[Tensor], Tensor], ...]] = [
+        (product, offset, one_pass, torch.tanh),
+        (offset, one_pass, torch.sin, product),
     ]
-    for seed, pieces in trials:
+    cases = []
+    for seed, pieces in enumerate(chains, start=1):
         x = normal(1000, 8, seed=seed)
         exact, rounded = [x], [x.float()]
         for piece in pieces:
