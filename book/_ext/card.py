@@ -11,8 +11,9 @@ import os
 import shutil
 from pathlib import Path
 
-import pictures
 from playwright.sync_api import sync_playwright
+
+import pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "_build" / "html" / "book" / "01_why_learn_to_learn.html"

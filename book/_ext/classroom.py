@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+
 from execute import execute
 
 EXERCISES = Path(__file__).resolve().parents[1] / "exercises"

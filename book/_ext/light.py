@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 import formulas
 import pictures
 import scripts
 import stylesheets
-from sphinx.application import Sphinx
 
 
 def lighten(app: Sphinx, exception: Exception | None) -> None:

@@ -9,8 +9,9 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from formulas import find_node, mathjax_folder
 from sphinx.application import Sphinx
+
+from formulas import find_node, mathjax_folder
 
 # What pages with formulas may ask for: the program, its fonts, rarely used commands, and speech for screen readers.
 MATHJAX_PARTS = ["tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y", "sre"]
