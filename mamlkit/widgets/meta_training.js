@@ -102,7 +102,7 @@ function render({ model, el }) {
       ...[0, top / 2, top].flatMap((error) => [rule(COURSE.left, y(error), COURSE.left + width, y(error)), tickLabel([COURSE.left, y(error)], [-5, 4], error, "end")]),
       ...words.flatMap((text, i) => ((last - i) % every ? [] : [tickLabel([x(i), y(0)], [i === last ? 10 : 0, 16], text, i === last ? "end" : "middle")])),
       tickLabel([COURSE.left + width, y(0)], [0, 32], "outer steps", "end"),
-      svg("text", { x: COURSE.left + 6, y: COURSE.top + 13, class: "mk-tick" }, "error"),
+      tickLabel([COURSE.left + width, COURSE.top], [0, 13], "error", "end"),
       rule(x(now), y(0), x(now), COURSE.top, { stroke: "var(--mk-ink)", "stroke-width": 1.5 }),
       line(before, "var(--mk-scratch)", "2 4"), line(adapted, "var(--mk-maml)", null),
       svg("circle", { cx: x(now), cy: y(before[now]), r: 5, fill: "var(--mk-scratch)" }),

@@ -53,13 +53,13 @@ function render({ model, el }) {
   const body = html("tbody");
   const readout = html("div", { class: "mk-readout" },
     html("table", {}, html("caption", {}, "Mean squared error"), tableHead("inner steps", "support", "whole line"), body));
-  const plotBox = html("div", { class: "mk-grow" }, plot, ruler);
+  const plotBox = html("div", { class: "mk-grow" }, plot, ruler, verdict);
   const status = liveRegion();
   const root = html("div", { class: "mk-fig mk-step-size", role: "group", "aria-label": "Live figure: the step size and two over the curvature" },
     html("p", {}, "Move the step size. The ruler shows α times the largest curvature h of this task at the start."),
     html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node), newPoints(model, save)),
     legend,
-    html("div", { class: "mk-beside" }, plotBox, readout), verdict,
+    html("div", { class: "mk-beside" }, plotBox, readout),
     html("p", { class: "mk-note" }, `The start is a trained network. Your browser takes ${steps} inner steps and finds h by ${rounds} rounds of power iteration. Losses above the plot leave it at the top.`),
     status.node);
 
