@@ -8,7 +8,7 @@ from typing import Any
 
 from mamlkit.checking._cases import expect, judge
 
-__all__ = ["check_cosine", "check_first_order_steps", "check_order", "check_start_rate", "check_time_saved"]
+__all__ = ["check_cosine", "check_first_order_steps", "check_order", "check_share_needed", "check_start_rate"]
 
 
 def check_cosine(answer: Callable[..., Any]) -> None:
@@ -53,34 +53,33 @@ def check_cosine(answer: Callable[..., Any]) -> None:
     judge("10.1", answer, cases, "From the first rate to the last along half a cosine.")
 
 
-def check_time_saved(answer: Callable[..., Any]) -> None:
-    """Exercise 10.2, the share of a run's time that a first-order start saves.
+def check_share_needed(answer: Callable[..., Any]) -> None:
+    """Exercise 10.2, the share of first-order steps that saves a given share of a run's time.
 
     Args:
-        answer: ``time_saved(share, ratio)``, the share of outer steps that are first order and how many times longer a
-            second-order step takes; it gives a share of the time with second order throughout.
+        answer: ``share_needed(saved, ratio)``, a share of the time with second order throughout and how many times longer a
+            second-order step takes; it gives a share of the outer steps.
     """
     cases = []
-    for share, ratio in ((0.5, 2.0), (0.3, 1.5), (0.8, 4.0)):
+    for saved, ratio in ((0.24, 2.5), (0.2, 1.6), (0.6, 4.0)):
+        right = saved / (1 - 1 / ratio)
         mistakes = {
-            "This is the share of the time that is left; what is saved is 1 minus it.": 1 - share + share / ratio,
-            "This takes first-order steps as free; each still costs 1/ratio of a second-order one.": share,
-            "This is what the first-order steps still cost; they save the rest of their share.": share / ratio,
-            "This is measured in first-order steps; the run with second order throughout is the unit.": share * (ratio - 1),
-            "Only a share of the steps is first order; this is the saving if all were.": 1 - 1 / ratio,
-            "This divides by the wrong run: the unit is the time with second order throughout.":
-                share * (1 - 1 / ratio) / (1 - share + share / ratio),
-            "This is the first-order steps' share of the switched run; how much shorter is that run than the other?":
-                share / ratio / (1 - share + share / ratio),
-            "The shares have changed places: the first-order share is the one that gets cheaper.":
-                (1 - share) * (1 - 1 / ratio),
-            "This is in per cent; give a share, from 0 to 1.": 100 * share * (1 - 1 / ratio),
-            "The sign is wrong: a saving is above 0.": -share * (1 - 1 / ratio),
-            "This says how many times as fast the run is; the share of the time that is saved is wanted.":
-                1 / (1 - share + share / ratio),
+            "This takes first-order steps as free; each still costs 1/ratio of a second-order one.": saved,
+            "This is what a run saves that has the share saved of first-order steps; the question is the other way round.":
+                saved * (1 - 1 / ratio),
+            "This divides by what a first-order step costs, 1/ratio; divide by what it saves.": saved * ratio,
+            "This is measured in first-order steps; a second-order step is the unit.": saved / (ratio - 1),
+            "This takes ratio for what a first-order step saves; it saves 1 - 1/ratio of a step.": saved / ratio,
+            "This is the share of second-order steps; the others are asked for.": 1 - right,
+            "This run takes the share saved of the time; it should save it.": (1 - saved) / (1 - 1 / ratio),
+            "This is the first-order steps' share of the time; their share of the steps is asked for.":
+                right / ratio / (1 - saved),
+            "This compares with the wrong run: the unit is the time with second order throughout.": right / (1 + saved),
+            "This is in per cent; give a share.": 100 * right,
+            "The sign is wrong: a share is above 0.": -right,
         }  # fmt: skip
-        cases.append(expect((share, ratio), share * (1 - 1 / ratio), mistakes))
-    judge("10.2", answer, cases, "Half of the steps at half of the price: a quarter saved.")
+        cases.append(expect((saved, ratio), right, mistakes))
+    judge("10.2", answer, cases, "The share of the time, divided by what one step saves of a step.")
 
 
 def check_first_order_steps(answer: Callable[..., Any]) -> None:

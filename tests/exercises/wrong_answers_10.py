@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 COSINE = "def cosine(step, steps, first, last):\n    return {}"
-SAVED = "def time_saved(share, ratio):\n    return {}"
+NEEDED = "def share_needed(saved, ratio):\n    return {}"
 SWITCH = """
 def first_order_steps(budget, second_order_steps, first_time, second_time):
     rest = budget - second_order_steps * second_time
@@ -41,17 +41,17 @@ WRONG = {
         (COSINE.format("'cosine'"), "A number was expected"),
     ],
     "ex-saved": [
-        (SAVED.format("1 - share + share / ratio"), "the time that is left"),
-        (SAVED.format("share"), "as free"),
-        (SAVED.format("share / ratio"), "still cost"),
-        (SAVED.format("share * (ratio - 1)"), "measured in first-order steps"),
-        (SAVED.format("1 - 1 / ratio"), "if all were"),
-        (SAVED.format("share * (1 - 1 / ratio) / (1 - share + share / ratio)"), "divides by the wrong run"),
-        (SAVED.format("share / ratio / (1 - share + share / ratio)"), "share of the switched run"),
-        (SAVED.format("(1 - share) * (1 - 1 / ratio)"), "have changed places"),
-        (SAVED.format("100 * share * (1 - 1 / ratio)"), "in per cent"),
-        (SAVED.format("share / ratio - share"), "The sign is wrong"),
-        (SAVED.format("1 / (1 - share + share / ratio)"), "how many times as fast"),
+        (NEEDED.format("saved"), "as free"),
+        (NEEDED.format("saved * (1 - 1 / ratio)"), "the other way round"),
+        (NEEDED.format("saved * ratio"), "what a first-order step costs"),
+        (NEEDED.format("saved / (ratio - 1)"), "measured in first-order steps"),
+        (NEEDED.format("saved / ratio"), "takes ratio for"),
+        (NEEDED.format("1 - saved / (1 - 1 / ratio)"), "share of second-order steps"),
+        (NEEDED.format("(1 - saved) / (1 - 1 / ratio)"), "it should save it"),
+        (NEEDED.format("saved / (ratio - 1) / (1 - saved)"), "share of the time"),
+        (NEEDED.format("saved / (1 - 1 / ratio) / (1 + saved)"), "the wrong run"),
+        (NEEDED.format("100 * saved / (1 - 1 / ratio)"), "in per cent"),
+        (NEEDED.format("saved / (1 / ratio - 1)"), "The sign is wrong"),
     ],
     "ex-switch": [
         (SWITCH.format("rest / first_time"), "round down"),
@@ -111,9 +111,9 @@ def cosine(step, steps, first, last):
 """,
     ],
     "ex-saved": [
-        SAVED.format("share * (1 - 1 / ratio)"),
-        SAVED.format("share - share / ratio"),
-        SAVED.format("share * (ratio - 1) / ratio"),
+        NEEDED.format("saved * ratio / (ratio - 1)"),
+        NEEDED.format("saved / ((ratio - 1) / ratio)"),
+        NEEDED.format("math.inf if saved > 1 - 1 / ratio else saved / (1 - 1 / ratio)"),
     ],
     "ex-switch": [
         SWITCH.format("int(max(rest, 0) / first_time)"),
