@@ -6,7 +6,7 @@ Each notebook runs alone: a fresh kernel of this interpreter, an empty temporary
 means nothing is left out: times, messages on stderr, object addresses, random ids of widgets, the Python version.
 So is what a plain control does not set: Jupyter has the same defaults, and a page stores some twenty for each part of it.
 The result that a reader is asked to predict is stored closed, for Jupyter and Colab; pages veil it themselves (predict.js).
-When each ran, how long and with which versions goes into book/results/notebooks.json (see runs.py).
+When each ran, how long and with which versions goes into book/results/notebooks.json (see last_runs.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from runs import notebooks, record_run
+from last_runs import notebooks, record_run
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 METADATA = {
