@@ -39,8 +39,8 @@ class ImplicitLearner(Learner):
     Args:
         model: as in ``Learner``.
         regularisation: lambda, above 0, by how much the inner problem stays near theta. Where it is not above the most negative
-            curvature of the support loss there is no minimum, and the gradient is that of as many conjugate gradients as there
-            were until then.
+            curvature of the support loss at the end of the inner loop, that end is no minimum. Conjugate gradients then stop at
+            the first direction of negative curvature that they meet, and the gradient is what they have until then.
         conjugate_gradient_steps: how many, from the first-order answer v = g / lambda on; 0 leaves it at that.
         direction: what inner steps follow, of the whole inner problem: momentum, for instance.
         parts: as in ``Learner``.
