@@ -7,8 +7,8 @@ Some defaults are not those of the Python functions that an option goes to:
     shots        1             10 in Sinusoids
     queries      1             15 in glyphs, image_folder, omniglot; 10 in Sinusoids
     downsample   'stride'      'pool' in conv4
-    inner_steps  5             1 in meta_sgd
-    inner_lr     0.1           0.01 in anil, fomaml, maml, meta_sgd, reptile
+    inner_steps  5             16 in imaml; 1 in meta_sgd
+    inner_lr     0.1           0.01 in anil, fomaml, imaml, maml, meta_sgd, reptile
 
 An option has one default, whatever ``--data`` and ``--learner`` are; a function has one of its own. The command line trains
 MAML++ on images when nothing else is said, so its inner loop, its one query image and its split of Omniglot are those of the
