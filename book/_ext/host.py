@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
+from sphinx_sitemap import add_html_link
 
 ROOT_PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -83,11 +84,26 @@ def do_without_git(app: Sphinx, env: BuildEnvironment) -> None:
     dates.update({name: (None, True) for name, found in dates.items() if found is None})
 
 
+def list_pages_that_stayed(app: Sphinx, exception: Exception | None) -> None:
+    """The extension lists the pages that this build wrote; those that had not changed belong on the site map, too."""
+    links = getattr(app, "sitemap_links", None)
+    if exception or links is None or links.empty():
+        return
+    written = []
+    while not links.empty():
+        written.append(links.get())
+    for link in written:
+        links.put(link)
+    for name in sorted(app.env.found_docs - {link.removesuffix(".html") for link, _ in written}):
+        add_html_link(app, name, "page.html", {}, None)
+
+
 def setup(app: Sphinx) -> dict:
     """The root page before pages are made light (see light.py), the links of the other after."""
     app.connect("config-inited", keep_dates_to_the_map, priority=900)
     app.connect("env-updated", do_without_git, priority=900)
     app.connect("html-collect-pages", not_found_page)
+    app.connect("build-finished", list_pages_that_stayed, priority=400)  # the map is written at 500
     app.connect("build-finished", write_root_page, priority=900)
     app.connect("build-finished", root_its_links, priority=960)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -100,7 +100,7 @@ BAD_COMMANDS = [
     ("no inner step", [*NEW, "--inner-steps", "0"], "expected inner_steps >= 1, got 0"),
     ("annealing over 0 epochs", [*NEW, "--annealing-epochs", "0"], "expected epochs >= 1, got 0"),
     ("first order for -1 epochs", [*NEW, "--first-order-epochs", "-1"], "expected first_order_epochs >= 0, got -1"),
-    ("an unknown learner", [*NEW, "--learner", "sgd"], "'maml', 'fomaml', 'reptile', 'anil', 'meta-sgd', 'maml++'"),
+    ("an unknown learner", [*NEW, "--learner", "sgd"], "'maml', 'fomaml', 'reptile', 'anil', 'meta-sgd', 'imaml', 'maml++'"),
     ("an unknown loss", [*NEW, "--multi-step-loss", "last"], "'annealed', 'uniform', 'final'"),
     ("unknown step sizes", [*NEW, "--step-sizes", "layer"], "'fixed', 'tensor', 'tensor_and_step', 'parameter'"),
     ("an unknown engine", [*NEW, "--engine", "fast"], "expected engine to be one of 'auto'"),

@@ -39,7 +39,7 @@ QUESTIONS = {
     "install": "index",
     "colab": "index",
     "initialization": "appendix/glossary",
-    "checkpoint": "appendix/api/learners",
+    "checkpoint": "15_",
     "ModelAgnosticMetaLearning": "appendix/api/learners",
 }
 
