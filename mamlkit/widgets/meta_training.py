@@ -5,7 +5,6 @@ function below adapts by autograd; the figure does it by its own back-propagatio
 same numbers.
 """
 
-import base64
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +13,9 @@ import anywidget
 import torch
 import traitlets
 from torch import Tensor
-from torch.func import functional_call
-from torch.nn.functional import mse_loss
 
-from mamlkit.data.sinusoids import sinusoid
-from mamlkit.inner_loop import adapt
-from mamlkit.models import mlp
 from mamlkit.widgets._assets import figure_module, style_sheet
+from mamlkit.widgets._sinusoid_network import adapted_curves, drawn_points, packed
 
 __all__ = ["MetaTraining", "errors_in_training"]
 
@@ -41,32 +36,12 @@ def errors_in_training(
     Returns:
         (moments, 6) mean squared errors over 201 inputs from -5 to 5 after 0, 1, ..., 5 inner steps of size 0.01.
     """
-    a, b = torch.tensor(amplitude, dtype=torch.float64), torch.tensor(phase, dtype=torch.float64)
-    x = torch.linspace(-5, 5, 201, dtype=torch.float64)[:, None]  # (201, 1)
-    truth = sinusoid(x, a, b)  # (201, 1)
-    support_x = torch.as_tensor(support_x, dtype=torch.float64)[:, None]  # (points, 1)
-    support_y = sinusoid(support_x, a, b)  # (points, 1)
-    model = mlp(seed=0).double()
-    errors = []
-    for start in starts.values():
-        own = {name: value.detach().double() for name, value in zip(model.state_dict(), start.values(), strict=True)}
-        path = adapt(
-            model, support_x, support_y, loss=mse_loss, steps=MOST_STEPS, step_sizes=ALPHA, parameters=own, order=0
-        )
-        with torch.no_grad():
-            outputs = torch.stack([functional_call(model, dict(step), (x,)) for step in path])  # (6, 201, 1)
-        errors.append((outputs - truth).square().mean((1, 2)))  # (6,)
-    return torch.stack(errors)
-
-
-def packed(start: Mapping[str, Tensor]) -> str:
-    """All parameters one after the other as base64 of little-endian float32."""
-    expected = [tuple(value.shape) for value in mlp(seed=0).state_dict().values()]
-    found = [tuple(value.shape) for value in start.values()]
-    if found != expected:
-        raise ValueError(f"expected the parameters of a 1-40-40-1 network, of shapes {expected}, got {found}")
-    flat = torch.cat([value.detach().flatten() for value in start.values()])
-    return base64.b64encode(flat.numpy().astype("<f4").tobytes()).decode("ascii")
+    return torch.stack(
+        [
+            adapted_curves(start, amplitude, phase, support_x, steps=MOST_STEPS, alpha=ALPHA)[2]
+            for start in starts.values()
+        ]
+    )
 
 
 class MetaTraining(anywidget.AnyWidget):
@@ -105,8 +80,7 @@ class MetaTraining(anywidget.AnyWidget):
 
     @traitlets.default("points")
     def _points(self) -> list[float]:
-        generator = torch.Generator().manual_seed(0)
-        return [round(value, 3) for value in (torch.rand(POINTS, generator=generator) * 10 - 5).tolist()]
+        return drawn_points(POINTS)
 
     @traitlets.validate("moment")
     def _moment(self, proposal: Any) -> int:

@@ -5,7 +5,6 @@ squared error of the support points. The weights are those that ship with mamlki
 the figure does it by its own back-propagation in the browser. A test holds the two to the same numbers.
 """
 
-import base64
 import math
 from typing import Any
 
@@ -13,14 +12,12 @@ import anywidget
 import torch
 import traitlets
 from torch import Tensor
-from torch.func import functional_call
-from torch.nn.functional import mse_loss
 
 from mamlkit.data.sinusoids import sinusoid
-from mamlkit.inner_loop import adapt
 from mamlkit.models import mlp
 from mamlkit.pretrained import pretrained
 from mamlkit.widgets._assets import figure_module, style_sheet
+from mamlkit.widgets._sinusoid_network import adapted_curves, drawn_points, line, packed
 
 __all__ = ["ThreeStarts", "three_starts"]
 
@@ -29,12 +26,9 @@ STEPS, ALPHA, MOST_POINTS = 10, 0.01, 20  # alpha is the one that MAML's start w
 
 def starting_points() -> dict[str, dict[str, Tensor]]:
     """The three initialisations by name, each a mapping from parameter name to float32 tensor."""
-    scratch = {name: value.detach() for name, value in mlp(seed=0).named_parameters()}
-    return {
-        "scratch": scratch,
-        "pretrained": pretrained("sinusoid-pretrained"),
-        "maml": pretrained("sinusoid-maml"),
-    }
+    own = mlp(seed=0).state_dict()
+    shipped = {name: pretrained(f"sinusoid-{name}") for name in ("pretrained", "maml")}
+    return {"scratch": own} | {name: {key: weights[key] for key in own} for name, weights in shipped.items()}
 
 
 def three_starts(amplitude: float, phase: float, support_x: Any) -> dict[str, Any]:
@@ -50,34 +44,12 @@ def three_starts(amplitude: float, phase: float, support_x: Any) -> dict[str, An
         "scratch", "pretrained" and "maml", (11, 201) the outputs after 0, 1, ..., 10 inner steps of size 0.01; under "mse",
         for the same names, (11,) the mean squared error over x.
     """
-    a, b = torch.tensor(amplitude, dtype=torch.float64), torch.tensor(phase, dtype=torch.float64)
-    x = torch.linspace(-5, 5, 201, dtype=torch.float64)[:, None]  # (201, 1)
-    truth = sinusoid(x, a, b)  # (201, 1)
-    support_x = torch.as_tensor(support_x, dtype=torch.float64)[:, None]  # (points, 1)
-    support_y = sinusoid(support_x, a, b)  # (points, 1)
-    model = mlp(seed=0).double()
     curves, mse = {}, {}
     for name, start in starting_points().items():
-        start = {key: value.double() for key, value in start.items()}
-        path = adapt(
-            model, support_x, support_y, loss=mse_loss, steps=STEPS, step_sizes=ALPHA, parameters=start, order=0
-        )
-        with torch.no_grad():
-            outputs = torch.stack([functional_call(model, dict(step), (x,)) for step in path])  # (11, 201, 1)
-        curves[name] = outputs[..., 0]
-        mse[name] = (outputs - truth).square().mean((1, 2))  # (11,)
-    return {"x": x[:, 0], "truth": truth[:, 0], "curves": curves, "mse": mse}
-
-
-def _packed(start: dict[str, Tensor]) -> str:
-    """All parameters one after the other, weight before bias, as base64 of little-endian float32."""
-    flat = torch.cat([start[f"{layer}.{kind}"].flatten() for layer in (0, 2, 4) for kind in ("weight", "bias")])
-    return base64.b64encode(flat.numpy().astype("<f4").tobytes()).decode("ascii")
-
-
-def _default_points() -> list[float]:
-    generator = torch.Generator().manual_seed(0)
-    return [round(value, 3) for value in (torch.rand(MOST_POINTS, generator=generator) * 10 - 5).tolist()]
+        _, curves[name], mse[name] = adapted_curves(start, amplitude, phase, support_x, steps=STEPS, alpha=ALPHA)
+    x = line()
+    truth = sinusoid(x[:, None], *torch.tensor([amplitude, phase], dtype=torch.float64))[:, 0]  # (201,)
+    return {"x": x, "truth": truth, "curves": curves, "mse": mse}
 
 
 class ThreeStarts(anywidget.AnyWidget):
@@ -105,11 +77,11 @@ class ThreeStarts(anywidget.AnyWidget):
 
     @traitlets.default("points")
     def _points(self) -> list[float]:
-        return _default_points()
+        return drawn_points(MOST_POINTS)
 
     @traitlets.default("weights")
     def _weights(self) -> dict[str, str]:
-        return {name: _packed(start) for name, start in starting_points().items()}
+        return {name: packed(start) for name, start in starting_points().items()}
 
     def curves(self) -> dict[str, Any]:
         """What the figure shows now, computed by autograd: see three_starts."""

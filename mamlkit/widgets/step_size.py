@@ -18,10 +18,9 @@ from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
 from mamlkit.data.sinusoids import sinusoid
-from mamlkit.inner_loop import adapt
 from mamlkit.models import mlp
 from mamlkit.widgets._assets import figure_module, style_sheet
-from mamlkit.widgets.meta_training import packed
+from mamlkit.widgets._sinusoid_network import adapted_curves, drawn_points, named, packed
 
 __all__ = ["StepSize", "curvature_and_losses"]
 
@@ -48,30 +47,25 @@ def curvature_and_losses(
     """
     a, b = torch.tensor(amplitude, dtype=torch.float64), torch.tensor(phase, dtype=torch.float64)
     model = mlp(seed=0).double()
-    own = {name: value.detach().double() for name, value in zip(model.state_dict(), start.values(), strict=True)}
     x = torch.as_tensor(support_x, dtype=torch.float64)[:, None]  # (points, 1)
-    line = torch.linspace(-5, 5, 201, dtype=torch.float64)[:, None]  # (201, 1)
 
     def loss(weights: dict[str, Tensor]) -> Tensor:
         return mse_loss(functional_call(model, weights, (x,)), sinusoid(x, a, b))
 
-    leaves = {name: value.clone().requires_grad_() for name, value in own.items()}
+    leaves = {name: value.clone().requires_grad_() for name, value in named(start).items()}
     slopes = torch.autograd.grad(loss(leaves), list(leaves.values()), create_graph=True)
     gradient = torch.cat([slope.flatten() for slope in slopes])  # (parameters,)
-    vector = torch.cos(
-        torch.arange(len(gradient), dtype=torch.float64)
-    )  # (parameters,) the figure starts from the same
+    vector = torch.cos(torch.arange(len(gradient), dtype=torch.float64))  # (parameters,) as in the figure
     curvature = 0.0
     for _ in range(ROUNDS):
         vector = vector / vector.norm()
         pieces = torch.autograd.grad(gradient, list(leaves.values()), vector, retain_graph=True)
         product = torch.cat([piece.flatten() for piece in pieces])  # (parameters,) the Hessian times the vector
         curvature, vector = (vector @ product).item(), product
-    path = adapt(model, x, sinusoid(x, a, b), loss=mse_loss, steps=STEPS, step_sizes=alpha, parameters=own, order=0)
+    path, _, error = adapted_curves(start, amplitude, phase, support_x, steps=STEPS, alpha=alpha)
     with torch.no_grad():
         support = torch.stack([loss(dict(weights)) for weights in path])  # (11,)
-        outputs = torch.stack([functional_call(model, dict(weights), (line,)) for weights in path])  # (11, 201, 1)
-    return {"curvature": curvature, "support": support, "line": (outputs - sinusoid(line, a, b)).square().mean((1, 2))}
+    return {"curvature": curvature, "support": support, "line": error}
 
 
 class StepSize(anywidget.AnyWidget):
@@ -107,8 +101,7 @@ class StepSize(anywidget.AnyWidget):
 
     @traitlets.default("points")
     def _points(self) -> list[float]:
-        generator = torch.Generator().manual_seed(0)
-        return [round(value, 3) for value in (torch.rand(POINTS, generator=generator) * 10 - 5).tolist()]
+        return drawn_points(POINTS)
 
     def values(self) -> dict[str, Any]:
         """What the figure shows now, computed by autograd: see curvature_and_losses."""
