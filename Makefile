@@ -66,8 +66,8 @@ lint: $(READY)
 # Shapes in the annotations are checked at run time in the unit tests. The tests on wrong input run without that check,
 # because there it is mamlkit's own message that counts.
 test: lint book
-	$(PY) -m pytest tests/unit -q -n 2 --jaxtyping-packages=mamlkit,beartype.beartype
-	$(PY) -m pytest tests --ignore=tests/unit -q -n 2 --dist worksteal
+	$(PY) -m pytest tests/unit -q -n 2 --durations=10 --jaxtyping-packages=mamlkit,beartype.beartype
+	$(PY) -m pytest tests --ignore=tests/unit -q -n 2 --durations=10 --dist worksteal
 
 clean:
 	rm -rf _build build dist mamlkit.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

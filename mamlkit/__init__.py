@@ -1,6 +1,6 @@
 """mamlkit: MAML and MAML++, full second order, small enough to read.
 
-``help(mamlkit.maml)`` shows MAML in ten lines of plain PyTorch. In the library it is one screen, the loop in
+``help(mamlkit.maml)`` shows MAML in a dozen lines of plain PyTorch. In the library it is one screen, the loop in
 ``meta_gradient.TaskByTask`` over the step in ``inner_loop.inner_step``. MAML++ is the same with other parts,
 ``algorithms.maml_plus_plus``. ``README.md`` in this folder says what to read, and in which order.
 """

@@ -6,7 +6,8 @@ differs in what its docstring says; ``maml_plus_plus`` in every part that its ar
 An algorithm of your own needs no table: make a ``Learner``, and ``fit`` and ``evaluate`` take it. For the command line and a
 configuration to know it by name, add it to ``ALGORITHMS`` in this file: they read the names when they are imported. They call it
 with ``inner_steps``, ``inner_lr``, ``loss``, ``engine``, ``autocast`` and ``seed``, and with those switches of ``LearnerOptions``
-that its signature names. ``ModelAgnosticMetaLearning`` looks into the table at each call.
+that its signature names. So the command line's defaults hold there, not the function's: the docstring of ``configuration`` says
+where they differ. ``ModelAgnosticMetaLearning`` looks into the table at each call.
 """
 
 from __future__ import annotations

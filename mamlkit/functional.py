@@ -19,6 +19,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mamlkit.randomness import Replay
+from mamlkit.ties import Ties
 from mamlkit.trees import Tree, called_with, first, leaves, mapped
 from mamlkit.watches import Watch
 
@@ -123,6 +124,7 @@ class FunctionalModel:
         self._lost = {}
         self._strange = []  # modules that may do anything
         self._attends = False
+        self._ties = Ties(self.model)
         met = set()
         for path, module in self.model.named_modules():
             normalises = isinstance(module, nn.modules.batchnorm._BatchNorm)
@@ -165,11 +167,12 @@ class FunctionalModel:
                 stack.enter_context(torch.autocast(first(x).device.type, self.autocast, cache_enabled=False))
             if self._strange and self._watched != self._strange and not torch.compiler.is_compiling():
                 watch = stack.enter_context(Watch(self.model, parameters))
-                tensors |= watch.copies(parameters)
+                tensors = self._ties.everywhere(tensors | watch.copies(parameters))
                 self._watched = self._strange
                 outputs = self._outputs(tensors, x)
                 self._lost |= watch.lost(outputs)
             else:
+                tensors = self._ties.everywhere(tensors)
                 outputs = self._outputs(tensors, x)
         if self.written is not None and not Replay.running:
             for path, copy in copies.items():
@@ -185,7 +188,7 @@ class FunctionalModel:
         try:
             for module, name, value in self._switches:
                 setattr(module, name, value)
-            return functional_call(self.model, tensors, *called_with(x))
+            return functional_call(self.model, tensors, *called_with(x), tie_weights=False)
         except RuntimeError as error:
             if not isinstance(x, Tensor) or x.is_floating_point() or x.is_complex() or "type" not in str(error):
                 raise
@@ -227,9 +230,12 @@ def drops(module: nn.Module) -> bool:
     )
 
 
-def structure(model: nn.Module) -> list[tuple[int, type, bool]]:
-    """What a model is made of, and what of it has to be looked at; it differs once layers are added, removed or hooked."""
-    return [(id(m), type(m), is_strange(m) or _traits(m).reads_mode) for m in model.modules()]
+def structure(model: nn.Module) -> list[tuple[int, type, bool, tuple[int, ...]]]:
+    """What a model is made of, and what of it has to be looked at: differs once layers are added, removed, hooked or tied."""
+    return [
+        (id(m), type(m), is_strange(m) or _traits(m).reads_mode, tuple(map(id, m._parameters.values())))
+        for m in model.modules()
+    ]
 
 
 def keep_writes(model: nn.Module, written: Mapping[str, Tensor]) -> None:

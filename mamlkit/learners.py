@@ -204,7 +204,7 @@ class Learner(nn.Module):
         if made != getattr(self, "_made", None):
             self._choose()
             self._made = made
-        elif any(has_modes for _, _, has_modes in made):
+        elif any(has_modes for _, _, has_modes, _ in made):
             for network in self._networks:
                 network.look()
 
@@ -610,10 +610,10 @@ class Learner(nn.Module):
         def forward(parameters: Parameters, x: Tree, step: int) -> Tree:
             if self.batch_norm is None:
                 return network(parameters, x, second_order=second_order)
-            rows = self.batch_norm.weights(step) | (self.batch_norm.statistics(step) if of_queries else {})
-            return network(
-                {**parameters, **rows}, x, second_order=second_order
-            )  # MAML++: with the batch norm of this step
+            rows = self.batch_norm.weights(step)  # MAML++: the batch norm of this step
+            if of_queries:
+                rows = rows | self.batch_norm.statistics(step)
+            return network({**parameters, **rows}, x, second_order=second_order)
 
         return forward
 

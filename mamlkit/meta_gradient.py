@@ -7,7 +7,7 @@ tasks with respect to theta, through all steps:
     meta-loss = 1/T sum_t sum_k w_k L_query,t(theta_t^(k)),        w = (0, ..., 0, 1) in MAML.
 
 The docstring of ``maml`` in ``algorithms`` has the same in a dozen lines of plain PyTorch. From ``TaskByTask`` the way leads on
-to ``one_by_one`` in ``task_groups``, which says what ``adapt`` and ``query_loss`` are for one task, and to ``inner_step`` in
+to ``one_task`` in ``task_groups``, which says what ``adapt`` and ``query_loss`` are for one task, and to ``inner_step`` in
 ``inner_loop``: theta^(k+1) = theta^(k) - alpha dL_support/dtheta^(k).
 
 Comments that name MAML++ say where it and MAML part. The other parts of MAML++ come in with ``inner`` (its step sizes, its batch

@@ -24,7 +24,17 @@ from mamlkit.inner_loop import DirectionFunction, InnerLoop, Loss, Objective, de
 from mamlkit.tasks import TaskBatch
 from mamlkit.trees import Tree, each, joined, mapped
 
-__all__ = ["Grouping", "Queries", "TaskGroup", "each_task", "one_by_one", "safe_under_vmap", "together"]
+__all__ = [
+    "Grouping",
+    "Queries",
+    "TaskGroup",
+    "each_task",
+    "one_by_one",
+    "one_group",
+    "one_task",
+    "safe_under_vmap",
+    "together",
+]
 
 # Modules that act on each point separately and draw nothing: safe under vmap, second derivatives included.
 _POINTWISE = (
@@ -123,10 +133,18 @@ def one_by_one(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first
         first_task: the number of its first task, for the dropout masks.
     """
     for number, task in enumerate(zip(*map(each, tasks), strict=True), start=first_task):
-        yield _one(inner, parameters, task, number)
+        yield one_task(inner, parameters, task, number)
 
 
-def _one(inner: InnerLoop, parameters: Parameters, task: tuple[Tree, ...], number: int) -> TaskGroup:
+def one_task(inner: InnerLoop, parameters: Parameters, task: tuple[Tree, ...], number: int) -> TaskGroup:
+    """A single task as a group: its support loss, on which ``adapt`` descends, and its query loss.
+
+    Args:
+        inner: how it is adapted.
+        parameters: where it starts, by name.
+        task: support inputs and targets, query inputs and targets.
+        number: of the task, for the dropout masks.
+    """
     support_x, support_y, query_x, query_y = task
     queries = Queries(
         tasks=slice(None),
@@ -145,20 +163,39 @@ def _the_task(value: Tensor) -> Tensor:
 
 
 def together(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch, first_task: int = 0) -> Iterator[TaskGroup]:
-    """One group of all tasks; arguments as in ``one_by_one``."""
-    losses = vmap(inner.loss)
+    """One group of all tasks under ``vmap``; arguments as in ``one_by_one``."""
+    yield one_group(inner, parameters, tasks, losses=vmap(inner.loss), for_each=vmap)
+
+
+def one_group(
+    inner: InnerLoop,
+    parameters: Parameters,
+    tasks: TaskBatch,
+    *,
+    losses: Callable[[Tree, Tree], Tensor],
+    for_each: Callable[[Callable[..., Tree]], Callable[..., Tree]] = lambda forward: forward,
+) -> TaskGroup:
+    """All tasks of a batch as one group.
+
+    Args:
+        inner: how a task is adapted.
+        parameters: where every task starts, by name.
+        tasks: the batch.
+        losses: outputs and targets, with an axis for tasks in front -> ``(tasks,)``.
+        for_each: makes a function of all tasks out of one of a single task; not needed if the model takes all tasks in one call.
+    """
 
     def support_loss(current: Parameters, step: int) -> Tensor:
-        forward = vmap(lambda task_parameters, x: inner.support_forward(task_parameters, x, step))
+        forward = for_each(lambda task_parameters, x: inner.support_forward(task_parameters, x, step))
         return losses(forward(current, tasks.support_x), tasks.support_y).sum()  # ()
 
     def outputs(current: Parameters, step: int) -> Tree:
-        forward = vmap(lambda task_parameters, x: inner.answers(task_parameters, x, step))
+        forward = for_each(lambda task_parameters, x: inner.answers(task_parameters, x, step))
         return forward(current, tasks.query_x)  # (tasks, query, *output)
 
     start = {name: value.expand(tasks.num_tasks, *value.shape) for name, value in parameters.items()}
     everything = Queries(slice(None), outputs, lambda outputs: losses(outputs, tasks.query_y))
-    yield TaskGroup(inner, start, support_loss, [everything])
+    return TaskGroup(inner, start, support_loss, [everything])
 
 
 def safe_under_vmap(model: nn.Module) -> bool:
@@ -166,19 +203,28 @@ def safe_under_vmap(model: nn.Module) -> bool:
     return all(type(module) in _POINTWISE and not is_strange(module) for module in model.modules())
 
 
-def each_task(loss: Loss) -> Callable[[Tree, Tree], Tensor]:
-    """The loss of each task, ``(tasks,)``, of outputs and targets with an axis for tasks in front."""
+def each_task(loss: Loss, general: Callable[[Tree, Tree], Tensor] | None = None) -> Callable[[Tree, Tree], Tensor]:
+    """The loss of each task, ``(tasks,)``, of outputs and targets with an axis for tasks in front.
+
+    Cross-entropy and the squared error take all tasks in one call.
+
+    Args:
+        loss: of one task.
+        general: what to do with any other loss, and where it is to say what is wrong; by default, one task after the other.
+    """
 
     def one_after_the_other(outputs: Tree, targets: Tree) -> Tensor:
         return torch.stack([loss(out, y) for out, y in zip(each(outputs), each(targets), strict=True)])
 
+    others = one_after_the_other if general is None else general
+
     def cross_entropy(outputs: Tree, labels: Tree) -> Tensor:
         if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
-            return one_after_the_other(outputs, labels)
+            return others(outputs, labels)
         if (
             labels.dtype != torch.int64 or outputs.ndim != 3
         ):  # probabilities, maps, or a mistake that the loss will name
-            return one_after_the_other(outputs, labels)
+            return others(outputs, labels)
         with torch.no_grad():
             loss(outputs[0], labels[0])  # checks shapes and types
         counts = labels != -100  # as in torch: points with this label are left out
@@ -187,4 +233,12 @@ def each_task(loss: Loss) -> Callable[[Tree, Tree], Tensor]:
         means = -(chosen * counts).sum(1) / number.clamp(min=1)
         return means.where(number > 0, math.nan)  # as in torch: no label gives no number, and a gradient of zero
 
-    return cross_entropy if getattr(loss, "__wrapped__", loss) is F.cross_entropy else one_after_the_other
+    def squared_error(outputs: Tree, targets: Tree) -> Tensor:
+        if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)) or outputs.shape != targets.shape:
+            return others(outputs, targets)
+        return (outputs - targets).square().flatten(1).mean(1)
+
+    plain = getattr(loss, "__wrapped__", loss)
+    if plain is F.cross_entropy:
+        return cross_entropy
+    return squared_error if plain is F.mse_loss else others

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from mamlkit.arguments import expect_one_of
+from mamlkit.engines import linear
 from mamlkit.engines.adjoint import Recomputed
 from mamlkit.engines.compiled import Compiled
 from mamlkit.engines.conv4 import CONV4_ENGINES, knows
@@ -19,13 +20,14 @@ ENGINES: dict[str, type[Engine]] = {
     "recomputed": Recomputed,
     "compiled": Compiled,
 }
-"""What can be asked for, by name. For ``conv4`` two of them have versions of their own."""
+"""What can be asked for, by name. ``conv4`` has versions of its own of two of them, networks of linear layers of one."""
 
 
 def choose_engine(name: str, model: nn.Module, *, beyond_conv4: bool = False, dropout: bool = False) -> Engine:
     """The engine of that name; ``"auto"`` takes ``all_at_once`` where it is known to be right.
 
-    That is for ``conv4``, which has a batched version of its own, and for models known to be safe under ``vmap``.
+    That is for ``conv4`` and for networks of linear layers, which have versions of their own, and for models known to be safe
+    under ``vmap``.
 
     Args:
         name: ``"auto"`` or a name in ``ENGINES``.
@@ -43,6 +45,8 @@ def choose_engine(name: str, model: nn.Module, *, beyond_conv4: bool = False, dr
         name = "all_at_once" if conv4 or safe_under_vmap(model) else "task_by_task"
     if conv4 and name in CONV4_ENGINES:
         return CONV4_ENGINES[name]()
+    if name == "all_at_once" and linear.knows(model):
+        return linear.LinearAllAtOnce()
     engine = ENGINES[name]()
     normalises = any(isinstance(m, nn.modules.batchnorm._NormBase) for m in model.modules())
     if normalises and isinstance(engine, AllAtOnce):

@@ -50,7 +50,7 @@ class Conv4AllAtOnce(Adjoint):
 
     def network(self, model: nn.Module) -> nn.Module:
         """The same layers, ready for several tasks."""
-        return ManyTasks(OrderedDict(model.named_children()))
+        return ManyTasks(OrderedDict((name, layer) for name, layer in model._modules.items() if layer is not None))
 
 
 class Conv4Recomputed(Conv4AllAtOnce):

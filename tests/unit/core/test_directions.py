@@ -235,9 +235,9 @@ def test_engines_that_know_plain_descent_only_give_way_and_say_so():
     for model, asked, taken, why in [
         (made, "auto", "task_by_task", "(as 'conv4_all_at_once' knows plain descent only)"),
         (made, "recomputed", "task_by_task", "(as 'conv4_recomputed' knows plain descent only)"),
-        (mamlkit.mlp(seed=0), "recomputed", "all_at_once", "(as 'recomputed' knows plain descent only)"),
-        (mamlkit.mlp(seed=0), "compiled", "all_at_once", "(as 'compiled' knows plain descent only)"),
-        (mamlkit.mlp(seed=0), "auto", "all_at_once", ""),
+        (mamlkit.mlp(seed=0), "recomputed", "linear_all_at_once", "(as 'recomputed' knows plain descent only)"),
+        (mamlkit.mlp(seed=0), "compiled", "linear_all_at_once", "(as 'compiled' knows plain descent only)"),
+        (mamlkit.mlp(seed=0), "auto", "linear_all_at_once", ""),
         (mamlkit.mlp(seed=0), "task_by_task", "task_by_task", ""),
     ]:
         learner = mamlkit.maml(model, direction=Momentum(), engine=asked)

@@ -220,7 +220,7 @@ def test_a_layer_can_be_frozen_after_the_learner_was_made():
 
 
 def test_print_says_which_engine_was_taken():
-    assert "engine='all_at_once'" in str(mamlkit.maml(mamlkit.mlp(seed=0), loss=F.mse_loss))
+    assert "engine='linear_all_at_once'" in str(mamlkit.maml(mamlkit.mlp(seed=0), loss=F.mse_loss))
     assert "engine='task_by_task'" in str(mamlkit.maml(nn.Sequential(nn.Linear(1, 2), nn.BatchNorm1d(2))))
     assert "engine='recomputed'" in str(mamlkit.maml(mamlkit.mlp(seed=0), loss=F.mse_loss, engine="recomputed"))
     network = mamlkit.conv4(2, image_size=16, filters=4, seed=0)

@@ -67,7 +67,7 @@ def test_auto_falls_back_and_says_so(name):
     torch.manual_seed(1)
     assert abs(learner.meta_backward(mamlkit.TaskBatch(*tasks)).item() - value) < 1e-10
     assert plain_loop.off(gradient, model) < 1e-8
-    if learner.engine_name != "all_at_once":
+    if learner.engine_name != "linear_all_at_once":
         assert "engine='task_by_task' (as the loss" in repr(learner)
     else:
         assert name in ("smoothing", "weights")
@@ -90,10 +90,10 @@ def test_an_engine_that_was_asked_for_is_not_changed_but_named():
     for call in (lambda learner, tasks: learner.meta_backward(tasks), mamlkit.evaluate):
         learner = mamlkit.maml(sequence(), loss=branch, inner_steps=2, engine="all_at_once")
         with pytest.raises(
-            ValueError, match=r"^expected .* under vmap for engine 'all_at_once', got .*use 'task_by_task'"
+            ValueError, match=r"^expected .* under vmap for engine 'linear_all_at_once', got .*use 'task_by_task'"
         ):
             call(learner, mamlkit.TaskBatch(*REAL))
-        assert learner.engine_name == "all_at_once"
+        assert learner.engine_name == "linear_all_at_once"
 
 
 def test_a_bad_batch_does_not_change_the_engine():
@@ -103,7 +103,7 @@ def test_a_bad_batch_does_not_change_the_engine():
         learner.meta_backward(mamlkit.TaskBatch(x, y + 7, query_x, query_y))
     with pytest.raises(ValueError, match="class numbers from 0 to 2"):
         mamlkit.evaluate(learner, mamlkit.TaskBatch(x, y, query_x, query_y + 7))
-    assert learner.engine_name == "all_at_once"
+    assert learner.engine_name == "linear_all_at_once"
 
 
 # --- random numbers
