@@ -46,8 +46,8 @@ function render({ model, el }) {
   const root = html("div", { class: "mk-fig mk-diagnose", role: "group", "aria-label": "Live figure: diagnose a learner" },
     title, strip,
     html("fieldset", {}, html("legend", { class: "mk-hidden" }, "What is wrong?"), ...options.map((option) => option.node)),
-    html("div", { class: "mk-actions" }, name, previous, next, again),
     verdict,
+    html("div", { class: "mk-actions" }, name, previous, next, again),
     score,
     html("details", {}, html("summary", {}, "The pictures in numbers"), readout, html("p", { class: "mk-note" }, "Shaded: from the lowest to the highest of eight seeds.")),
     status.node);
