@@ -4,9 +4,8 @@ const TASKS = {
   task_a: { letter: "A", colour: "var(--mk-task-a)", dash: null, aside: -1 },
   task_b: { letter: "B", colour: "var(--mk-task-b)", dash: "7 4", aside: 1 },
 };
-const STEP_HEIGHT = 210;
-const WEIGHT_HEIGHT = 70;
-const EPOCH_HEIGHT = 150;
+const WEIGHT_HEIGHT = 62;
+const EPOCH_HEIGHT = 110;
 
 // ---- Mathematics -----------------------------------------------------------------------------------------------
 
@@ -52,9 +51,13 @@ function render({ model, el }) {
     },
   }, "start again");
 
-  const legend = legendOf(
-    ...Object.values(TASKS).map(({ colour, dash, letter }) => [lineSample(colour, { width: 3, dash }), ` task ${letter}`]),
-    [sample(18, svg("rect", { x: 3, y: 1, width: 12, height: 12, fill: "var(--mk-faint)" })), " weight of the step"]);
+  const play = player(sliders[0], "play the epochs");
+  const instead = (settings) => ({ ...first, ...settings });
+  const places = presets(model, save, [play], [
+    ["A ends lower", () => instead({ task_a: [...first.task_a.slice(0, -1), Math.max(0, Math.round(100 * (first.task_b.at(-1) - 0.1)) / 100)], inner_steps: 5 })],
+    ["flips early", instead({ epochs: 2 })],
+    ["ends lucky", instead({ inner_steps: 2 })],
+  ]);
   const verdict = html("p", { class: "mk-verdict", style: "font-size: 17px; font-weight: 600; margin: 6px 0" });
   const flip = html("p", { class: "mk-flip" });
   const body = html("tbody");
@@ -62,21 +65,24 @@ function render({ model, el }) {
     html("table", {}, html("caption", {}, "Query losses and their weights"),
       tableHead("after step", "weight", "loss of A", "loss of B"), body));
   const status = liveRegion();
-  const root = html(
-    "div", { class: "mk-fig mk-annealing", role: "group", "aria-label": "Live figure: annealed weights and which trajectory they prefer" },
-    html("p", { id: helpId }, "Move the epoch. Or drag a disc up or down (or select it and press the arrow keys, with Shift for bigger steps, Home to put it back)."),
-    html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node), reset),
-    legend, plot, verdict, flip, curves, readout,
-    html("p", { class: "mk-note" }, "Both trajectories are invented. Smaller is better. Below the losses stands the weight of each step in this epoch; the lower picture has the weighted losses in all epochs."),
-    status.node,
-  );
+  const picture = html("div", { class: "mk-picture" }, plot, curves);
+  const root = figureOf("annealing", "annealed weights and which trajectory they prefer", {
+    picture, numbers: readout, status,
+    does: [
+      verdict, flip,
+      html("div", { class: "mk-actions" }, play.node, reset, places),
+      html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
+      html("p", { id: helpId, class: "mk-help" }, "Drag a disc up or down, or select it and press the arrow keys (with Shift for bigger steps, Home to put it back)."),
+    ],
+    note: ["Both trajectories are invented. Smaller is better. Below the losses stands the weight of each step in this epoch; the lower picture has the weighted losses in all epochs."],
+  });
 
   // Geometry: real pixels, laid out anew for each width.
-  const box = { left: 30, top: 8, width: 0 };
+  const box = { left: 30, top: 8, width: 0, height: 0 };
   const xOf = (k, K) => box.left + 14 + (k / K) * (box.width - 36);
-  const yOf = (loss) => box.top + (1 - loss / maxLoss) * STEP_HEIGHT;
-  const lossOf = (event) => maxLoss * (1 - (event.clientY - plot.getBoundingClientRect().top - box.top) / STEP_HEIGHT);
-  const weightTop = box.top + STEP_HEIGHT + 34;
+  const yOf = (loss) => box.top + (1 - loss / maxLoss) * box.height;
+  const lossOf = (event) => maxLoss * (1 - (event.clientY - plot.getBoundingClientRect().top - box.top) / box.height);
+  const weightTop = () => box.top + box.height + 30;
   const aside = (task) => 7 * task.aside; // side by side where two points have the same height
 
   // One handle for each loss: role slider, drag, arrow keys.
@@ -90,24 +96,21 @@ function render({ model, el }) {
       { "aria-label": `Task ${task.letter}, query loss after step ${k + 1}`, "aria-describedby": helpId,
         "aria-valuemin": 0, "aria-valuemax": maxLoss, "aria-orientation": "vertical" },
       { at: (event) => [lossOf(event)], get: () => [model.get(trait)[k]], set: moveTo, home: [first[trait][k]],
-        moves: (event) => upAndDown(event.shiftKey ? 0.5 : 0.1) },
-      svg("circle", { class: "mk-target", r: 16 }), svg("circle", { class: "mk-ring", r: 14 }),
+        moves: (event) => upAndDown(event.shiftKey ? 0.5 : 0.1), ways: UPRIGHT, r: 10.5 },
+      svg("circle", { class: "mk-target", r: 16 }), svg("circle", { class: "mk-ring", r: 13 }),
       svg("circle", { r: 9, style: `fill: ${task.colour}; stroke: var(--mk-paper); stroke-width: 1.5` }),
       svg("text", { y: 4.5, class: "mk-letter" }, task.letter));
     return { trait, task, k, node };
   }));
   handles.append(...points.map((point) => point.node));
 
-  const fullWidth = () => {
-    const style = getComputedStyle(root);
-    return root.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-  };
   function layout() {
-    const width = fullWidth();
+    const width = picture.clientWidth;
     if (width <= 0) return;
     box.width = width - box.left;
+    box.height = width < 500 ? 150 : 210;
     plot.setAttribute("width", width);
-    plot.setAttribute("height", weightTop + WEIGHT_HEIGHT + 8);
+    plot.setAttribute("height", weightTop() + WEIGHT_HEIGHT + 8);
     curves.setAttribute("width", width);
     curves.setAttribute("height", box.top + EPOCH_HEIGHT + 22);
     draw();
@@ -123,16 +126,16 @@ function render({ model, el }) {
       ...[0, 1, 2, 3].flatMap((loss) => [line(box.left, yOf(loss), right, yOf(loss)), tickLabel([box.left, yOf(loss)], [-6, 4], loss, "end")]),
       svg("text", { x: box.left + 4, y: box.top + 13, class: "mk-tick" }, "query loss"),
       ...Array.from({ length: K + 1 }, (_, k) => tickLabel([xOf(k, K), yOf(0)], [0, 17], k ? (K > 3 && box.width < 400 ? k : `step ${k}`) : "start", "middle")),
-      line(box.left, weightTop + WEIGHT_HEIGHT, right, weightTop + WEIGHT_HEIGHT),
-      svg("text", { x: box.left + 4, y: weightTop + 12, class: "mk-tick" }, "weight"),
+      line(box.left, weightTop() + WEIGHT_HEIGHT, right, weightTop() + WEIGHT_HEIGHT),
+      svg("text", { x: box.left + 4, y: weightTop() + 12, class: "mk-tick" }, "weight"),
     );
     const bar = Math.min(34, (0.5 * box.width) / (K + 1));
     marks.replaceChildren(
       ...weights.flatMap((weight, i) => {
         const [x, height] = [xOf(i + 1, K), weight * (WEIGHT_HEIGHT - 18)];
         return [
-          svg("rect", { class: "mk-weight", x: x - bar / 2, y: weightTop + WEIGHT_HEIGHT - height, width: bar, height, fill: "var(--mk-faint)" }),
-          svg("text", { x, y: weightTop + WEIGHT_HEIGHT - height - 5, "text-anchor": "middle" }, format(weight, weight && weight < 0.1 ? 3 : 2, false)),
+          svg("rect", { class: "mk-weight", x: x - bar / 2, y: weightTop() + WEIGHT_HEIGHT - height, width: bar, height, fill: "var(--mk-faint)" }),
+          svg("text", { x, y: weightTop() + WEIGHT_HEIGHT - height - 5, "text-anchor": "middle" }, format(weight, weight && weight < 0.1 ? 3 : 2, false)),
         ];
       }),
       ...Object.entries(TASKS).map(([trait, task]) => polyline([[xOf(0, K), yOf(start)], ...tasks[trait].map((loss, i) => [xOf(i + 1, K) + aside(task), yOf(loss)])], task)),
@@ -154,15 +157,15 @@ function render({ model, el }) {
     const ticks = Array.from({ length: Math.round(2 * top) + 1 }, (_, i) => i / 2).filter((loss) => top <= 1.5 || Number.isInteger(loss));
     curves.replaceChildren(
       ...ticks.flatMap((loss) => [line(box.left, y(loss), box.left + box.width, y(loss)), tickLabel([box.left, y(loss)], [-6, 4], loss, "end")]),
-      ...[0, 5, 10, 15, 20].map((e) => tickLabel([x(e), y(0)], [0, 16], e === 20 ? "epoch 20" : e, e === 20 ? "end" : "middle")),
-      svg("text", { x: x(maxEpoch), y: box.top + 13, "text-anchor": "end", class: "mk-tick" }, "weighted loss"),
+      ...[0, 5, 10, 15, 20].map((e) => tickLabel([x(e), y(0)], [0, 16], e, "middle")),
+      svg("text", { x: x(maxEpoch), y: box.top + 13, "text-anchor": "end", class: "mk-tick" }, "weighted loss, epoch by epoch"),
       line(x(epochs), y(0), x(epochs), box.top + 4, { stroke: "var(--mk-faint)", "stroke-dasharray": "2 4", "stroke-width": 1.5 }),
       svg("text", { x: x(epochs) + 4, y: y(0) - 5, class: "mk-tick" }, "E"),
       line(x(epoch), y(0), x(epoch), box.top + 4, { stroke: "var(--mk-ink)", "stroke-width": 1.5 }),
       ...Object.values(TASKS).flatMap((task, i) => [
         polyline(byEpoch.map((losses, e) => [x(e), y(losses[i])]), task),
-        svg("circle", { cx: x(epoch) + 10 * task.aside, cy: y(byEpoch[epoch][i]), r: 9, fill: task.colour, stroke: "var(--mk-paper)", "stroke-width": 1.5 }),
-        svg("text", { x: x(epoch) + 10 * task.aside, y: y(byEpoch[epoch][i]) + 4.5, class: "mk-letter" }, task.letter),
+        svg("circle", { cx: x(epoch), cy: y(byEpoch[epoch][i]), r: 4.5, fill: task.colour }),
+        svg("text", { x: x(epoch) + 12 * task.aside, y: y(byEpoch[epoch][i]) + 4.5, "text-anchor": "middle", class: "mk-halo", style: `fill: ${task.colour}` }, task.letter),
       ]),
     );
   }

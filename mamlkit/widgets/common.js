@@ -91,19 +91,78 @@ function oncePerFrame(f) {
 // A labelled range input tied to a number of the model.
 function slider(model, trait, label, { min, max, step, digits = 0, save }) {
   const output = html("output");
+  const get = () => model.get(trait);
+  const set = (value) => {
+    model.set(trait, value);
+    save();
+  };
   const input = html("input", {
     type: "range", min, max, step, "aria-label": label, // the <output> takes the name of the label around both
-    oninput: () => {
-      model.set(trait, Number(input.value));
-      save();
-    },
+    oninput: () => set(Number(input.value)),
   });
   const update = () => {
-    input.value = model.get(trait);
-    output.textContent = format(model.get(trait), digits);
+    input.value = get();
+    output.textContent = format(get(), digits);
   };
   update();
-  return { node: html("label", { class: "mk-slider" }, html("span", {}, label, " = ", output), input), update };
+  return { node: html("label", { class: "mk-slider" }, html("span", {}, label, " = ", output), input), input, update, get, set, min, max, step };
+}
+
+// A button that moves a slider on by itself, one step a beat, and stops at its end; from there it begins anew. A hand on the
+// slider stops it. A reader who has asked for less motion gets one step a press.
+const BEAT = 700; // milliseconds
+
+function player(slider, words = "play the steps") {
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const icon = svg("path", { fill: "currentColor" });
+  const text = html("span");
+  let timer = null;
+  const show = (playing) => {
+    icon.setAttribute("d", playing ? "M1 1H4V11H1ZM7 1H10V11H7Z" : "M1 0L11 6L1 12Z");
+    text.textContent = playing ? "pause" : still ? "one step on" : words;
+  };
+  const pause = () => {
+    clearInterval(timer);
+    timer = null;
+    show(false);
+  };
+  const stepOn = () => {
+    if (node.isConnected) slider.set(Math.min(slider.max, slider.get() + slider.step));
+    if (!node.isConnected || slider.get() >= slider.max) pause();
+  };
+  const press = () => {
+    if (timer !== null) return pause();
+    if (slider.get() >= slider.max) slider.set(slider.min);
+    else if (still) stepOn();
+    if (still) return;
+    timer = setInterval(stepOn, BEAT);
+    show(true);
+  };
+  const node = html("button", { type: "button", class: "mk-play", onclick: press }, svg("svg", { width: 12, height: 12, "aria-hidden": "true" }, icon), text);
+  slider.input.addEventListener("input", pause);
+  show(false);
+  return { node, pause };
+}
+
+// Buttons that go where the text says, named after what is seen there: each has words and the traits' values, or a function that
+// answers them. They stop a play.
+function presets(model, save, players, places) {
+  const goTo = (settings) => {
+    players.forEach((play) => play.pause());
+    const values = typeof settings === "function" ? settings() : settings;
+    for (const [trait, value] of Object.entries(values)) model.set(trait, value);
+    save();
+  };
+  return places.length === 0 ? "" : html("div", { class: "mk-presets", role: "group", "aria-label": "Settings to go to" },
+    ...places.map(([words, settings]) => html("button", { type: "button", onclick: () => goTo(settings) }, words)));
+}
+
+// The parts of a figure, in the same order everywhere: the picture, what a reader sees and does, and the numbers with what the
+// signs mean. The last are folded where there is little room, and stand beside the picture if `beside` says so and there is room.
+function figureOf(name, label, { picture, does, numbers, note, status, beside = false }) {
+  const fold = html("details", { class: "mk-fold" }, html("summary", {}, "The numbers and the signs"), numbers, html("p", { class: "mk-note" }, ...note));
+  return html("div", { class: `mk-fig mk-${name}${beside ? " mk-beside" : ""}`, role: "group", "aria-label": `Live figure: ${label}` },
+    picture, html("div", { class: "mk-does" }, ...does), fold, status.node);
 }
 
 // A polite live region, hidden from sight: it speaks when the reader pauses, not at every pixel of a drag.
@@ -127,18 +186,28 @@ function watch(model, traits, redraw) {
   return () => names.forEach((name) => model.off(name, redraw));
 }
 
-// Put a figure on its page. It is drawn anew when one of the traits changes, and laid out anew when the node `sized` has
-// another width; the answer closes it. A figure that needs no width has no layout.
-function mount({ model, el }, root, traits, redraw, layout = null, sized = root) {
+// Put a figure on its page. It is drawn anew when one of the traits changes, and laid out anew when it has another width; the
+// answer closes it. A figure that needs no width has no layout.
+const WIDE = 560; // pixels of a figure that has room
+
+function mount({ model, el }, root, traits, redraw, layout = null) {
   el.append(root);
   const unwatch = watch(model, traits, redraw);
   if (layout === null) {
     redraw();
     return unwatch;
   }
-  const observer = new ResizeObserver(layout);
-  observer.observe(sized);
-  layout();
+  let seen = false; // a fold is opened once; then it is the reader's
+  const fit = () => {
+    const wide = root.clientWidth >= WIDE;
+    root.classList.toggle("mk-wide", wide);
+    if (wide && !seen) root.querySelectorAll(".mk-fold").forEach((fold) => (fold.open = true));
+    seen ||= root.clientWidth > 0;
+    layout();
+  };
+  const observer = new ResizeObserver(fit);
+  observer.observe(root);
+  fit();
   return () => {
     observer.disconnect();
     unwatch();
@@ -146,9 +215,14 @@ function mount({ model, el }, root, traits, redraw, layout = null, sized = root)
 }
 
 // A handle that is dragged, or moved with the keys of `moves(event)`; Home puts it back. Places are lists of numbers: `at(event)`
-// is under the pointer, `get()` is the handle's, `set(place)` moves it.
-function dragHandle(attributes, { at, get, set, moves, home }, ...children) {
-  const node = svg("g", { class: "mk-handle", role: "slider", tabindex: 0, ...attributes }, ...children);
+// is under the pointer, `get()` is the handle's, `set(place)` moves it. Small arrows at distance r say where it can go: by them,
+// and by them alone, a reader knows a handle.
+const SIDEWAYS = [0, 180];
+const UPRIGHT = [90, 270];
+
+function dragHandle(attributes, { at, get, set, moves, home, ways = UPRIGHT, r = 10 }, ...children) {
+  const arrows = ways.map((angle) => svg("path", { d: `M${r + 5.5} 0L${r} -4.5V4.5Z`, transform: `rotate(${angle})` }));
+  const node = svg("g", { class: "mk-handle", role: "slider", tabindex: 0, ...attributes }, ...children, svg("g", { class: "mk-grip" }, ...arrows));
   const plus = (place, by) => place.map((value, i) => value + by[i]);
   let grip = []; // from the pointer to the handle that it took, so that it does not jump
   node.addEventListener("pointerdown", (event) => {
@@ -170,6 +244,21 @@ function dragHandle(attributes, { at, get, set, moves, home }, ...children) {
     event.preventDefault();
   });
   return node;
+}
+
+// A point of the plane that stays where it is: a dot and its name, nothing to take hold of.
+const fixedPoint = ([x, y], name) => svg("g", {},
+  svg("circle", { cx: x, cy: y, r: 5.5, fill: "var(--mk-ink)", stroke: "var(--mk-paper)", "stroke-width": 1.5 }),
+  svg("text", { x: x - 9, y: y - 8, "text-anchor": "end", class: "mk-halo", style: "font-size: 16px; font-style: italic" }, name));
+
+// Names of curves at their right ends, in the curves' colours, moved apart where they would cover each other. An entry has words,
+// y and colour; all stay between top and bottom.
+function endLabels(x, top, bottom, entries) {
+  const gap = 15;
+  const placed = entries.map((entry) => ({ ...entry, y: Math.min(bottom, Math.max(top, entry.y)) })).sort((a, b) => a.y - b.y);
+  placed.forEach((entry, i) => (entry.y = i ? Math.max(entry.y, placed[i - 1].y + gap) : entry.y));
+  placed.reduceRight((limit, entry) => (entry.y = Math.min(entry.y, limit)) - gap, bottom);
+  return placed.map(({ words, y, colour }) => svg("text", { class: "mk-end", x, y: y + 4, style: `fill: ${colour}` }, words));
 }
 
 // Keys of a handle that goes up and down only.
@@ -250,9 +339,7 @@ function parameterPlane([x0, x1], [y0, y1], xTicks, yTicks) {
   const [frame, data] = [svg("g"), svg("g")];
   const px = ([x, y]) => [box.left + ((x - x0) / (x1 - x0)) * box.width, box.top + ((y1 - y) / (y1 - y0)) * box.height];
   // Fit the plot to the width its figure leaves; false where the figure is not shown.
-  const fit = (plot, root) => {
-    const style = getComputedStyle(root);
-    const width = root.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  const fit = (plot, width) => {
     if (width <= 0) return false;
     box.width = width - box.left - 6;
     box.height = box.width * ((y1 - y0) / (x1 - x0));

@@ -43,7 +43,14 @@ function render({ model, el }) {
   // A label that holds an output names the output: the inputs need names of their own.
   const names = ["curvature h1", "curvature h2", "step size alpha", "inner steps K"];
   sliders.forEach(({ node }, i) => node.querySelector("input").setAttribute("aria-label", names[i]));
-  const legend = legendOf(...ARROWS.map((name) => [methodSample(name), html("b", {}, METHODS[name].letter), ` ${METHODS[name].name}`]));
+  const play = player(sliders[3]);
+  const places = presets(model, save, [play], [
+    ["same direction", { h1: 4, h2: 4, alpha: 0.1, inner_steps: 5 }],
+    ["drift apart", { h1: 1, h2: 4, alpha: 0.1, inner_steps: 5 }],
+    ["flat axis kept", { h1: 0, h2: 4, alpha: 0.1, inner_steps: 5 }],
+    ["a sign flips", { h1: 1, h2: 8, alpha: 0.13, inner_steps: 1 }],
+    ["opposite ways", { h1: 8, h2: 8, alpha: 0.2, inner_steps: 1 }],
+  ]);
   const axisRows = html("tbody");
   const arrowRows = html("tbody");
   const verdict = html("p", { style: "font-size: 17px; font-weight: 600; margin: 6px 0" });
@@ -53,19 +60,22 @@ function render({ model, el }) {
     html("table", {}, html("caption", {}, "Arrows"), tableHead("method", "vector", "length"), arrowRows),
   );
   const status = liveRegion();
-  const root = html(
-    "div", { class: "mk-fig mk-curvature", role: "group", "aria-label": "Live figure: curvature and the angle between two gradients" },
-    html("p", {}, "Change the two curvatures of the support loss, the step size and the number of inner steps, and watch the angle between the arrows."),
-    html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
-    plot, legend, verdict, readout,
-    html("p", { class: "mk-note" },
-      "+ minimum of the support loss, with its contours; × minimum of the query loss. The line with dots is the inner loop from θ; it ends at the disc. ",
-      "Both arrows start at θ. They show directions; their lengths are compressed, the numbers are in the table."),
-    status.node,
-  );
+  const picture = html("div", { class: "mk-picture" }, plot);
+  const root = figureOf("curvature", "curvature and the angle between two gradients", {
+    picture, numbers: readout, status,
+    does: [
+      verdict,
+      html("div", { class: "mk-actions" }, play.node, places),
+      html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
+      html("p", { class: "mk-help" }, "Change the curvatures of the support loss, the step size and the number of inner steps, and watch the angle between the arrows."),
+    ],
+    note: [
+      "M is MAML's arrow, F is FOMAML's. + minimum of the support loss, with its contours; × minimum of the query loss. The line with dots is the inner loop from θ; it ends at the disc. ",
+      "Both arrows start at θ. They show directions; their lengths are compressed, the numbers are in the table."],
+  });
 
   function layout() {
-    if (!plane.fit(plot, root)) return;
+    if (!plane.fit(plot, picture.clientWidth)) return;
     const area = { x: box.left, y: box.top, width: box.width, height: box.height };
     for (const [name, value] of Object.entries(area)) clip.setAttribute(name, value);
     draw();
@@ -123,8 +133,7 @@ function render({ model, el }) {
           methodLetter(name, tx, ty),
         ];
       }),
-      svg("circle", { cx: x, cy: y, r: 11, fill: "var(--mk-paper)", stroke: "var(--mk-ink)", "stroke-width": 2.5 }),
-      svg("text", { x, y: y + 5, "text-anchor": "middle", style: "font-size: 15px; font-style: italic" }, "θ"),
+      fixedPoint([x, y], "θ"),
     );
 
     const degrees = Number.isFinite(angle) ? `${format(angle, 1)}°` : "not defined: one arrow has length 0";

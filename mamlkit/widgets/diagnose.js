@@ -6,8 +6,8 @@ const PICTURES = {
   memory: { title: "memory (thousands)", x: "K", ticks: [1, 5, 10, 20], shown: [0, 2, 4], unit: "K =" },
 };
 const LINES = [
-  { who: "right", colour: "var(--mk-maml)", dash: null, width: 2.5, words: "right learner" },
-  { who: "patient", colour: "var(--mk-mamlpp)", dash: "7 4", width: 2.8, words: "this learner" },
+  { who: "right", colour: "var(--mk-maml)", dash: null, width: 2.5, words: "right learner", short: "right" },
+  { who: "patient", colour: "var(--mk-mamlpp)", dash: "7 4", width: 2.8, words: "this learner", short: "this" },
 ];
 
 function render({ model, el }) {
@@ -27,7 +27,8 @@ function render({ model, el }) {
 
   const title = html("p", { style: "font-size: 17px; font-weight: 600" });
   const plots = Object.keys(PICTURES).map((picture) => [picture, svg("svg", { role: "img" })]);
-  const strip = html("div", { style: "display: flex; flex-wrap: wrap; gap: 8px" }, ...plots.map(([, plot]) => plot));
+  const strip = html("div", { class: "mk-picture mk-strip" }, ...plots.map(([, plot]) => plot),
+    html("p", {}, "What is wrong with this learner? Compare it with the right one, choose, and press the button."));
   const options = suspects.map((suspect, s) => {
     const input = html("input", { type: "radio", name: group, value: s, style: "width: 18px; height: 18px; margin: 0; flex: none", onchange: () => { chosen = s; draw(); } });
     return { input, node: html("label", {}, input, html("span", {}, suspect.name)) };
@@ -43,16 +44,12 @@ function render({ model, el }) {
   const readout = html("div", { class: "mk-readout" }, table);
   const status = liveRegion();
   const root = html("div", { class: "mk-fig mk-diagnose", role: "group", "aria-label": "Live figure: diagnose a learner" },
-    title,
-    html("p", {}, "What is wrong with this learner? Compare its three symptoms with those of the right one, choose, and press the button."),
-    legendOf(...LINES.map((line) => [lineSample(line.colour, line), line.words]), ["shaded: from the lowest to the highest of eight seeds"]),
-    strip,
-    html("fieldset", { style: "flex-direction: column" }, html("legend", {}, "What is wrong?"), ...options.map((option) => option.node)),
-    html("div", { class: "mk-controls" }, name),
+    title, strip,
+    html("fieldset", {}, html("legend", { class: "mk-hidden" }, "What is wrong?"), ...options.map((option) => option.node)),
     verdict,
-    html("div", { class: "mk-controls" }, previous, next, again),
+    html("div", { class: "mk-actions" }, name, previous, next, again),
     score,
-    html("details", {}, html("summary", { style: "min-height: 28px; cursor: pointer" }, "The pictures in numbers"), readout),
+    html("details", {}, html("summary", {}, "The pictures in numbers"), readout, html("p", { class: "mk-note" }, "Shaded: from the lowest to the highest of eight seeds.")),
     status.node);
 
   // ---- What a reader does ----------------------------------------------------------------------------------------
@@ -87,7 +84,7 @@ function render({ model, el }) {
   function layout() {
     const all = strip.clientWidth;
     if (all <= 0) return;
-    width = all >= 540 ? Math.floor((all - 16) / 3) : all;
+    width = Math.floor(all >= 540 ? (all - 16) / 3 : (all - 8) / 2);
     drawPictures();
   }
 
@@ -96,7 +93,7 @@ function render({ model, el }) {
       const { title: words, x: axis, ticks } = PICTURES[picture];
       const both = LINES.map(({ who }) => curves(who, picture));
       const xs = places[picture];
-      const box = { left: 30, top: 24, right: width - 8, bottom: 150 };
+      const box = { left: 26, top: 24, right: width - 42, bottom: width < 200 ? 118 : 150 };
       const first = picture === "memory" ? 0 : Math.min(ticks[0], xs[0]);
       const last = Math.max(ticks.at(-1), xs.at(-1));
       const top = niceTop(Math.max(...both.flat(2)));
@@ -107,13 +104,14 @@ function render({ model, el }) {
       plot.setAttribute("height", box.bottom + 36);
       plot.setAttribute("aria-label", `${words}: ` + both.map(([mean], i) => `${LINES[i].words} from ${show(picture, mean[0])} to ${show(picture, mean.at(-1))}`).join(", "));
       plot.replaceChildren(
-        svg("text", { x: box.left, y: 14, style: "font-weight: 600" }, words),
+        svg("text", { x: 2, y: 14, style: "font-weight: 600" }, words),
         svg("line", { x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom, stroke: "var(--mk-faint)" }),
         ...[0, top / 2, top].flatMap((y) => [
           svg("line", { x1: box.left, x2: box.right, y1: py(y), y2: py(y), stroke: "var(--mk-rule)" }),
           tickLabel([box.left, py(y)], [-5, 4], y, "end")]),
         ...ticks.map((x) => tickLabel([px(x), box.bottom], [0, 16], x, x === ticks.at(-1) ? "end" : "middle")),
         svg("text", { x: (box.left + box.right) / 2, y: box.bottom + 32, "text-anchor": "middle", class: "mk-tick" }, axis),
+        ...endLabels(box.right + 4, box.top, box.bottom - 4, both.map(([mean], i) => ({ words: LINES[i].short, y: py(mean.at(-1)), colour: LINES[i].colour }))),
         ...both.flatMap(([mean, low, high], i) => [
           ...(low ? [svg("polygon", { points: [...path(high), ...path(low).reverse()].join(" "), fill: LINES[i].colour, opacity: 0.18 })] : []),
           svg("polyline", { class: `mk-line-${LINES[i].who}`, points: path(mean).join(" "), fill: "none", stroke: LINES[i].colour, "stroke-width": LINES[i].width, "stroke-dasharray": LINES[i].dash })]),
@@ -159,7 +157,7 @@ function render({ model, el }) {
     if (verdict.textContent) status.say(verdict.textContent);
   }
 
-  return mount({ model, el }, root, ["patient", "guesses"], () => draw(), () => { draw(); layout(); }, strip);
+  return mount({ model, el }, root, ["patient", "guesses"], () => draw(), () => { draw(); layout(); });
 }
 
 export default { render };

@@ -86,21 +86,21 @@ function render({ model, el }) {
     html("caption", {}, "Answers, and the network's probabilities before and after adaptation"),
     tableHead("image", "class", ...Object.values(PLAYERS)),
     rows, totals);
-  const readout = html("div", { class: "mk-readout" }, verdict, table);
+  const readout = html("div", { class: "mk-readout" }, verdict, table,
+    html("p", { class: "mk-note" }, "✓ right, ✗ wrong. The bars are probabilities, with a dot under the true class. Before adaptation the network has not seen the support set."));
   const score = html("p", { class: "mk-score" });
   const words = html("div", {});
   const inWords = html("details", {}, html("summary", {}, "The images in words (this gives the answers away)"), words);
   const status = liveRegion();
   const root = html("div", { class: "mk-fig mk-episode", role: "group", "aria-label": "Live figure: play a few-shot episode" },
     title,
-    html("p", {}, `One image of each class is all that you and the network get. Which class is each of the ${questions} query images? A class may come more than once, or not at all.`),
-    html("p", { class: "mk-label" }, "Support set"), support,
-    html("p", { class: "mk-label" }, "Query set"), cards,
+    html("p", { class: "mk-label" }, "Support set: all that you and the network get"), support,
+    html("p", { class: "mk-label" }, `Query set: which class is each of the ${questions}?`), cards,
+    html("p", { class: "mk-help" }, "A class may come more than once, or not at all."),
     html("div", { class: "mk-controls" }, show, count),
     readout,
     html("div", { class: "mk-controls" }, previous, next, again),
     score,
-    html("p", { class: "mk-note" }, "✓ right, ✗ wrong. The bars are probabilities, with a dot under the true class. Before adaptation the network has not seen the support set."),
     ...(names.length ? [inWords] : []),
     status.node);
 

@@ -1,8 +1,8 @@
 // Figure of chapter 6: the grade book. Two trajectories, and the weighted sums that MAML and MAML++ see of them.
 
 const ROWS = [
-  { colour: "var(--mk-ink)", dash: null, shape: "●" },
-  { colour: "var(--mk-query)", dash: "7 4", shape: "■" },
+  { colour: "var(--mk-ink)", dash: null },
+  { colour: "var(--mk-query)", dash: "7 4" },
 ];
 const WORDS = {
   scores: { row: "student", step: "exam" },
@@ -40,30 +40,32 @@ function render({ model, el }) {
     "svg", { class: "mk-plot", role: "group", "aria-label": `The ${kind} of both ${words.row}s, and what each method sees; the table has the numbers` },
     axes, marks, ...handles.flat(),
   );
-  const plotBox = html("div", { class: "mk-grow" }, plot);
+  const picture = html("div", { class: "mk-picture" }, plot);
   const epoch = slider(model, "epoch", "epoch of MAML++", { min: 0, max: epochs, step: 1, save });
   epoch.node.querySelector("input").setAttribute("aria-label", "epoch of MAML++");
   const reset = html("button", { type: "button", onclick: () => { model.set("rows", start); save(); } }, "start again");
-  const swatch = (name) => sample(16, weightBar(name, 3, 1, 10, 12));
-  const legend = legendOf(
-    ...ROWS.map(({ colour, dash, shape }, row) => [
-      lineSample(colour, { width: 2.5, dash }, 40), html("span", { style: `color: ${colour}`, "aria-hidden": "true" }, shape), ` ${names[row]}`]),
-    [swatch("maml"), " weight in MAML"], [swatch("mamlpp"), " weight in MAML++"]);
+  const play = player(epoch, "play the epochs");
+  // Row 1 with one value changed, in epoch 0: what the text and its question speak of.
+  const changed = (step, value) => ({ rows: [start[0].map((old, k) => (k === step ? value : old)), start[1]], epoch: 0 });
+  const places = presets(model, save, [play], kind === "scores" && steps === 5
+    ? [[4, 100], [5, 79], [5, 80]].map(([exam, score]) => [`exam ${exam}: ${score}`, changed(exam - 1, score)])
+    : []);
   const verdicts = ["MAML", "MAML++"].map(() => html("p", { style: "font-size: 16px; font-weight: 600; margin: 2px 0" }));
   const body = html("tbody");
   const head = tableHead(words.step, ...names, "MAML weighs", "MAML++ weighs");
   const readout = html("div", { class: "mk-readout" },
     html("table", { class: "mk-wrap" }, html("caption", {}, kind === "scores" ? "Scores (more is better)" : "Query losses (less is better)"), head, body));
   const status = liveRegion();
-  const root = html(
-    "div", { class: "mk-fig mk-grade-book", role: "group", "aria-label": "Live figure: the grade book" },
-    html("p", { id: helpId }, `Drag a point up or down, or select it and press the arrow keys (with Shift for bigger steps, Home to put it back). Each method sees one number of each ${words.row}.`),
-    html("div", { class: "mk-controls" }, epoch.node, reset),
-    legend, plotBox, ...verdicts, readout,
-    html("p", { class: "mk-note" },
-      `MAML sees the last ${words.step} only. MAML++ weighs all of them: equally in epoch 0, and from epoch ${epochs} on the last only.`),
-    status.node,
-  );
+  const root = figureOf("grade-book", "the grade book", {
+    picture, numbers: readout, status,
+    does: [
+      ...verdicts,
+      html("div", { class: "mk-actions" }, play.node, reset, places),
+      html("div", { class: "mk-controls" }, epoch.node),
+      html("p", { id: helpId, class: "mk-help" }, `Drag a point up or down, or select it and press the arrow keys (with Shift for bigger steps, Home to put it back). Each method sees one number of each ${words.row}.`),
+    ],
+    note: [`MAML sees the last ${words.step} only. MAML++ weighs all of them: equally in epoch 0, and from epoch ${epochs} on the last only.`],
+  });
 
   // Geometry: real pixels, laid out anew for each width. The two columns of what is seen are a little wider than a step.
   const WIDER = 1.3;
@@ -77,7 +79,7 @@ function render({ model, el }) {
   const height = (value) => box.top + (1 - value / top) * box.height;
 
   function layout() {
-    const width = plotBox.clientWidth;
+    const width = picture.clientWidth;
     if (width <= 0) return;
     box.width = width - box.left - 4;
     box.height = Math.max(200, Math.min(260, 0.5 * box.width));
@@ -97,7 +99,10 @@ function render({ model, el }) {
       ...["MAML", "MAML++"].map((name, i) => tickLabel([column(steps + i), bottom], [0, 17], name, "middle")),
       svg("text", { x: box.left - 6, y: strip.top + 10, "text-anchor": "end", class: "mk-tick" }, "1"),
       svg("text", { x: box.left - 6, y: strip.top + strip.height, "text-anchor": "end", class: "mk-tick" }, "0"),
-      svg("text", { x: column(steps) - 18, y: strip.top + strip.height / 2 + 4, class: "mk-tick" }, "weights"),
+      ...["maml", "mamlpp"].flatMap((name, i) => [
+        weightBar(name, column(steps) - 16, strip.top + 4 + 20 * i, 9, 11),
+        svg("text", { x: column(steps) - 1, y: strip.top + 14 + 20 * i, class: "mk-tick" }, i ? "MAML++" : "MAML")]),
+      svg("text", { x: box.left + 3, y: strip.top + 8, class: "mk-tick" }, "weights"),
       svg("line", { x1: box.left, x2: column(steps - 1) + 18, y1: strip.top + strip.height, y2: strip.top + strip.height, stroke: "var(--mk-faint)" }),
     );
     draw();
@@ -109,11 +114,17 @@ function render({ model, el }) {
     return svg("rect", { class: `mk-weight-${name}`, x, y, width, height: Math.max(0, tall), fill: name === "maml" ? colour : "none", stroke: colour, "stroke-width": 2 });
   }
 
-  function mark(row, x, y, r) {
-    const { colour } = ROWS[row];
-    return row
-      ? svg("rect", { x: x - r * 0.9, y: y - r * 0.9, width: 1.8 * r, height: 1.8 * r, style: `fill: var(--mk-paper); stroke: ${colour}; stroke-width: 2.5` })
-      : svg("circle", { cx: x, cy: y, r, style: `fill: var(--mk-paper); stroke: ${colour}; stroke-width: 2.5` });
+  // A disc or a square: open for what is dragged, filled for what is seen.
+  function mark(row, x, y, r, fill = "var(--mk-paper)") {
+    const style = `fill: ${fill}; stroke: ${ROWS[row].colour}; stroke-width: 2.5`;
+    return row ? svg("rect", { x: x - r * 0.9, y: y - r * 0.9, width: 1.8 * r, height: 1.8 * r, style }) : svg("circle", { cx: x, cy: y, r, style });
+  }
+
+  // The name of a row stands at its first point, on the side where the other row is not.
+  function nameOf(rows, row) {
+    const above = rows[row][0] > rows[1 - row][0] || (rows[0][0] === rows[1][0] && row === 1);
+    const y = Math.min(box.top + box.height - 4, Math.max(box.top + 12, height(rows[row][0]) + (above ? -20 : 29)));
+    return svg("text", { x: box.left + 4, y, class: "mk-halo", style: `fill: ${ROWS[row].colour}` }, names[row]);
   }
 
   function makeHandle(look, row, step) {
@@ -128,6 +139,7 @@ function render({ model, el }) {
         set: ([value]) => setValue(row, step, value),
         home: [start[row][step]],
         moves: (event) => ({ ...upAndDown((event.shiftKey ? 10 : 1) * unit), PageUp: [10 * unit], PageDown: [-10 * unit] }),
+        ways: UPRIGHT, r: 9.5,
       },
       svg("circle", { class: "mk-target", r: 13 }), svg("circle", { class: "mk-ring", r: 13 }), mark(row, 0, 0, 8),
       svg("text", { y: 4, "text-anchor": "middle", style: "font-size: 11px; font-weight: 700" }, row + 1),
@@ -155,8 +167,9 @@ function render({ model, el }) {
       })),
       ...weights.flatMap((w, m) => w.map((weight, k) =>
         weightBar(m ? "mamlpp" : "maml", column(k) + (m ? 2 : -12), strip.top + strip.height - tall(weight), 10, tall(weight)))),
-      ...seen.flatMap((both, m) => both.map((value, r) => svg("g", { class: "mk-seen" }, mark(r, column(steps + m) + aside(r), height(value), 6)))),
+      ...seen.flatMap((both, m) => both.map((value, r) => svg("g", { class: "mk-seen" }, mark(r, column(steps + m) + aside(r), height(value), 5, ROWS[r].colour)))),
     );
+    if (box.width > 400) marks.append(...rows.map((_, r) => nameOf(rows, r))); // with less room the numbers in the handles must do
     handles.forEach((line, r) => line.forEach((handle, k) => {
       handle.setAttribute("transform", `translate(${column(k) + aside(r)} ${height(rows[r][k])})`);
       handle.setAttribute("aria-valuenow", rows[r][k]);
@@ -173,7 +186,7 @@ function render({ model, el }) {
     status.say(`Epoch ${now}. ${verdicts.map((node) => node.textContent).join(" ")}`);
   }
 
-  return mount({ model, el }, root, ["rows", "epoch"], oncePerFrame(draw), layout, plotBox);
+  return mount({ model, el }, root, ["rows", "epoch"], oncePerFrame(draw), layout);
 }
 
 export default { render };

@@ -2,8 +2,7 @@
 
 const ALPHA = 0.01;
 const MOST_STEPS = 5;
-const FRAME = 700; // milliseconds from one start to the next while it plays
-const COURSE = { height: 150, left: 32, top: 10 };
+const COURSE = { height: 120, left: 32, top: 10 };
 
 function render({ model, el }) {
   const outer = model.get("outer_steps");
@@ -13,10 +12,13 @@ function render({ model, el }) {
   const save = afterRest(() => model.save_changes(), 150);
 
   const plane = curvePlane();
-  const plot = svg("svg", { class: "mk-plot", role: "img", "aria-label": "The sinusoid, its support points, the start's curve and the adapted one; the table has the errors" },
+  const plot = svg("svg", { class: "mk-plot", role: "group", "aria-label": "The sinusoid, its support points, the start's curve and the adapted one; the table has the errors" },
     plane.defs, plane.axes, plane.marks);
   const course = svg("svg", { class: "mk-plot", role: "img", "aria-label": "Error on this sinusoid along the training, before and after the inner steps; the table has the numbers" });
-  const plotBox = html("div", { class: "mk-grow" }, plot, course);
+  const helpId = `mk-help-${Math.random().toString(36).slice(2)}`;
+  const points = supportHandles(model, save, plane, plot, helpId);
+  plot.append(points.node);
+  const picture = html("div", { class: "mk-picture" }, plot, course);
   const sliders = [
     slider(model, "moment", "outer steps", { min: 0, max: last, step: 1, save }),
     slider(model, "inner_steps", "inner steps", { min: 0, max: MOST_STEPS, step: 1, save }),
@@ -25,51 +27,30 @@ function render({ model, el }) {
   ];
   const moment = sliders[0].node;
 
-  let timer = null;
-  const stop = () => {
-    clearInterval(timer);
-    timer = null;
-    play.textContent = "play the training";
-  };
-  const goTo = (index) => {
-    model.set("moment", index);
-    save();
-  };
-  const play = html("button", {
-    type: "button",
-    onclick: () => {
-      if (timer !== null) return stop();
-      if (model.get("moment") === last) goTo(0);
-      play.textContent = "stop";
-      timer = setInterval(() => {
-        goTo(Math.min(last, model.get("moment") + 1));
-        if (model.get("moment") === last) stop();
-      }, FRAME);
-    },
-  }, "play the training");
-  moment.addEventListener("input", stop); // a hand on the slider ends the play
+  const play = player(sliders[0], "play the training");
+  const places = presets(model, save, [play], last < 1 ? [] : [
+    [`${words[last - 1]} outer, ${MOST_STEPS} inner steps`, { moment: last - 1, inner_steps: MOST_STEPS }],
+    [`${words[last]} outer, 1 inner step`, { moment: last, inner_steps: 1 }],
+  ]);
 
-  const legend = legendOf(
-    [lineSample("var(--mk-scratch)", { width: 2.5, dash: "2 4" }), " the start"],
-    [lineSample("var(--mk-maml)", { width: 3.5, dash: null }), " adapted"],
-    [lineSample("var(--mk-ink)", { width: 1.5, dash: null }), " the sinusoid"],
-    [supportSample(), " support points"]);
   const body = html("tbody");
   const after = html("th", { scope: "col" });
   const head = html("thead", {}, html("tr", {}, html("th", { scope: "col" }, "outer steps"), html("th", { scope: "col" }, "start"), after));
   const readout = html("div", { class: "mk-readout" }, html("table", {}, html("caption", {}, "Mean squared error"), head, body));
   const status = liveRegion();
-  const root = html("div", { class: "mk-fig mk-meta-training", role: "group", "aria-label": "Live figure: a meta-training, played" },
-    html("p", {}, "Play the training, or walk through it with the first slider. Then choose a different sinusoid: the start has not seen it either."),
-    html("div", { class: "mk-controls" }, play, ...sliders.map((s) => s.node), newPoints(model, save)),
-    legend,
-    html("div", { class: "mk-beside" }, plotBox, readout),
-    html("p", { class: "mk-note" }, `Inner steps are of size ${ALPHA}, on the support points. The error is the mean over the whole line from −5 to 5. Below: the error on this sinusoid along the training.`),
-    status.node);
+  const root = figureOf("meta-training", "a meta-training, played", {
+    picture, numbers: readout, status, beside: true,
+    does: [
+      html("div", { class: "mk-actions" }, play.node, newPoints(model, save), places),
+      html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
+      html("p", { id: helpId, class: "mk-help" }, "Play the training. Then choose a different sinusoid, or drag a support point (or select it and press the arrow keys)."),
+    ],
+    note: [`Inner steps are of size ${ALPHA}, on the support points. The error is the mean over the whole line from −5 to 5. Below the curves: the error on this sinusoid along the training.`],
+  });
 
   function layout() {
-    if (!plane.fit(plot, plotBox.clientWidth, 0.7)) return;
-    course.setAttribute("width", plotBox.clientWidth);
+    if (!plane.fit(plot, picture.clientWidth, 0.8)) return;
+    course.setAttribute("width", picture.clientWidth);
     course.setAttribute("height", COURSE.height + COURSE.top + 36);
     draw();
   }
@@ -89,7 +70,7 @@ function render({ model, el }) {
   }
 
   function drawCourse(before, adapted, now) {
-    const width = plotBox.clientWidth - COURSE.left - 14;
+    const width = picture.clientWidth - COURSE.left - plane.box.right;
     const top = Math.max(1, Math.ceil(Math.max(...before, ...adapted)));
     const x = (i) => COURSE.left + 8 + (i / last) * (width - 8);
     const y = (error) => COURSE.top + (1 - error / top) * COURSE.height;
@@ -103,6 +84,8 @@ function render({ model, el }) {
       ...words.flatMap((text, i) => ((last - i) % every ? [] : [tickLabel([x(i), y(0)], [i === last ? 10 : 0, 16], text, i === last ? "end" : "middle")])),
       tickLabel([COURSE.left + width, y(0)], [0, 32], "outer steps", "end"),
       tickLabel([COURSE.left + width, COURSE.top], [0, 13], "error", "end"),
+      ...endLabels(COURSE.left + width + 10, COURSE.top, y(0) - 4, [
+        { words: "start", y: y(before[last]), colour: "var(--mk-scratch)" }, { words: "adapted", y: y(adapted[last]), colour: "var(--mk-maml)" }]),
       rule(x(now), y(0), x(now), COURSE.top, { stroke: "var(--mk-ink)", "stroke-width": 1.5 }),
       line(before, "var(--mk-scratch)", "2 4"), line(adapted, "var(--mk-maml)", null),
       svg("circle", { cx: x(now), cy: y(before[now]), r: 5, fill: "var(--mk-scratch)" }),
@@ -124,8 +107,9 @@ function render({ model, el }) {
         plane.curve(task.truth, { stroke: "var(--mk-ink)", "stroke-width": 1.5 }),
         plane.curve(curves[0], { class: "mk-curve-start", stroke: "var(--mk-scratch)", "stroke-width": 2.5, "stroke-dasharray": "2 4" }),
         plane.curve(curves[steps], { class: "mk-curve-adapted", stroke: "var(--mk-maml)", "stroke-width": 3.5 })),
-      ...task.xs.map((x, n) => plane.supportPoint(x, task.ys[n])),
+      ...plane.names(["sinusoid", task.truth, "var(--mk-ink)"], ["start", curves[0], "var(--mk-scratch)"], ["adapted", curves[steps], "var(--mk-maml)"]),
     );
+    points.update(task.xs, task.ys);
     drawCourse(before, adapted, now);
     const afterSteps = steps === 1 ? "after 1 step" : `after ${steps} steps`;
     after.textContent = afterSteps;
@@ -135,11 +119,7 @@ function render({ model, el }) {
     status.say(`${words[now]} outer steps. Mean squared error of the start ${format(before[now], 2)}, ${afterSteps} ${format(adapted[now], 2)}.`);
   }
 
-  const close = mount({ model, el }, root, ["moment", "inner_steps", "amplitude", "phase", "points"], oncePerFrame(draw), layout, plotBox);
-  return () => {
-    stop();
-    close();
-  };
+  return mount({ model, el }, root, ["moment", "inner_steps", "amplitude", "phase", "points"], oncePerFrame(draw), layout);
 }
 
 export default { render };

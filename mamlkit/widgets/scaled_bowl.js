@@ -3,7 +3,7 @@
 const X_RANGE = [-2.7, 2.7];
 const Y_RANGE = [-1.5, 1.5];
 const LEVELS = [1, 2, 3, 4, 5, 6].map((i) => (0.6 * i) ** 2);
-const LOSS_HEIGHT = 130;
+const LOSS_HEIGHT = 110;
 const GRID = [0.05, 0.005]; // steps of the sliders, flat and steep; the shared one takes the second
 
 // ---- Mathematics -----------------------------------------------------------------------------------------------
@@ -77,20 +77,32 @@ function render({ model, el }) {
     html("table", {}, html("caption", {}, "Loss"), tableHead("after step", "L"), lossRows),
   );
   const status = liveRegion();
-  const root = html(
-    "div", { class: "mk-fig mk-scaled-bowl", role: "group", "aria-label": "Live figure: a badly scaled bowl and its step sizes" },
-    html("p", {}, "You are the outer loop: move each step size the way its meta-gradient asks, until it is as good as it gets."),
-    html("label", {}, sameBox, html("span", {}, "the same step size for both axes")),
-    html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
-    plot, ...verdicts, lossPlot, readout,
-    html("p", { class: "mk-note" },
+  const play = player(count);
+  const common = (alpha) => ({ same: true, alpha, inner_steps: 1 });
+  const places = presets(model, save, [play], [
+    ["too short", common(0.05)],
+    ["just right", common(0.13)],
+    ["overshoots", common(0.2)],
+    ["one for each axis", { same: false, alpha1: 2, alpha2: 0.125, inner_steps: 1 }],
+    ["eight steps", { same: false, alpha1: 1, alpha2: 0.1, inner_steps: 8 }],
+  ]);
+  const picture = html("div", { class: "mk-picture" }, plot, lossPlot);
+  const root = figureOf("scaled-bowl", "a badly scaled bowl and its step sizes", {
+    picture, numbers: readout, status,
+    does: [
+      ...verdicts,
+      html("div", { class: "mk-actions" }, play.node, places),
+      html("label", {}, sameBox, html("span", {}, "the same step size for both axes")),
+      html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
+      html("p", { class: "mk-help" }, "You are the outer loop: move each step size the way its meta-gradient asks, until it is as good as it gets."),
+    ],
+    note: [
       "+ the minimum. The line with dots is the inner loop from θ; it ends at the disc. Below it the loss L after each step. ",
-      "dL/dα is the derivative of the last loss by a step size: where it is negative, a bigger step would end lower."),
-    status.node,
-  );
+      "dL/dα is the derivative of the last loss by a step size: where it is negative, a bigger step would end lower."],
+  });
 
   function layout() {
-    if (!plane.fit(plot, root)) return;
+    if (!plane.fit(plot, picture.clientWidth)) return;
     const area = { x: box.left, y: box.top, width: box.width, height: box.height };
     for (const [name, value] of Object.entries(area)) clip.setAttribute(name, value);
     const loss = ([x, y]) => 0.5 * (bowl.curvatures[0] * x * x + bowl.curvatures[1] * y * y);
@@ -142,8 +154,7 @@ function render({ model, el }) {
       svg("polyline", { points: path.map((p) => p.join(",")).join(" "), fill: "none", stroke: "var(--mk-inner)", "stroke-width": 2.5 }),
       ...path.slice(1, -1).map(([cx, cy]) => svg("circle", { cx, cy, r: 4, fill: "var(--mk-inner)" })),
       svg("circle", { class: "mk-adapted", cx: end[0], cy: end[1], r: 8, fill: "var(--mk-inner)", stroke: "var(--mk-paper)", "stroke-width": 1.5 }),
-      svg("circle", { cx: x, cy: y, r: 11, fill: "var(--mk-paper)", stroke: "var(--mk-ink)", "stroke-width": 2.5 }),
-      svg("text", { x, y: y + 5, "text-anchor": "middle", style: "font-size: 15px; font-style: italic" }, "θ"),
+      fixedPoint([x, y], "θ"),
     );
     drawLosses(losses);
 

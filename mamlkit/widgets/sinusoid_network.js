@@ -86,7 +86,7 @@ function adaptStart(start, xs, ys, truth, { steps, alpha }) {
 // In real pixels that are laid out anew for each width: px takes a point to its pixel, axes and clip are drawn by fit.
 function curvePlane() {
   const clipId = `mk-clip-${Math.random().toString(36).slice(2)}`;
-  const box = { left: 24, top: 6, width: 0, height: 0 };
+  const box = { left: 24, top: 6, right: 82, width: 0, height: 0 }; // names of curves stand right of it
   const [axes, marks, clip] = [svg("g"), svg("g"), svg("rect")];
   const defs = svg("defs", {}, svg("clipPath", { id: clipId }, clip));
   const px = (x, y) => [
@@ -98,15 +98,15 @@ function curvePlane() {
     return svg("polyline", { points, fill: "none", "stroke-linejoin": "round", ...attributes });
   };
   const inside = (...curves) => svg("g", { "clip-path": `url(#${clipId})` }, ...curves);
-  const supportPoint = (x, y) => {
-    const [cx, cy] = px(x, y);
-    return svg("circle", { class: "mk-point", cx, cy, r: 5, fill: "var(--mk-support)", stroke: "var(--mk-paper)", "stroke-width": 1.5 });
-  };
+  // Names at the right ends of curves: words, outputs on the grid, colour.
+  const names = (...entries) => endLabels(box.left + box.width + 6, box.top + 6, box.top + box.height - 6,
+    entries.map(([words, ys, colour]) => ({ words, y: px(0, ys.at(-1))[1], colour })));
+  const xAt = (pixel) => X_RANGE[0] + ((pixel - box.left) / box.width) * (X_RANGE[1] - X_RANGE[0]);
   // Fit the plot to a width; false where it is not shown.
   const fit = (plot, width, shape) => {
     if (width <= 0) return false;
-    box.width = width - box.left - 4;
-    box.height = Math.max(220, shape * box.width);
+    box.width = width - box.left - box.right;
+    box.height = Math.max(200, shape * box.width);
     plot.setAttribute("width", width);
     plot.setAttribute("height", box.height + box.top + 22);
     const area = { x: box.left, y: box.top, width: box.width, height: box.height };
@@ -121,10 +121,41 @@ function curvePlane() {
     );
     return true;
   };
-  return { box, defs, axes, marks, curve, inside, supportPoint, fit };
+  return { box, defs, axes, marks, curve, inside, names, px, xAt, fit };
 }
 
-const supportSample = () => sample(14, svg("circle", { cx: 7, cy: 7, r: 5, fill: "var(--mk-support)", stroke: "var(--mk-paper)" }));
+// The support points: a reader drags them along x, or moves them with the arrow keys, and they stay on the sinusoid.
+function supportHandles(model, save, plane, plot, helpId) {
+  const first = model.get("points");
+  const group = svg("g");
+  const handles = first.map((start, n) => dragHandle(
+    { "aria-label": `Support point ${n + 1}`, "aria-describedby": helpId, "aria-orientation": "horizontal", "aria-valuemin": X_RANGE[0], "aria-valuemax": X_RANGE[1] },
+    {
+      at: (event) => [plane.xAt(event.clientX - plot.getBoundingClientRect().left)],
+      get: () => [model.get("points")[n]],
+      set: ([x]) => {
+        const inside = Math.min(X_RANGE[1], Math.max(X_RANGE[0], Math.round(x * 1000) / 1000));
+        model.set("points", model.get("points").map((old, i) => (i === n ? inside : old)));
+        save();
+      },
+      moves: (event) => {
+        const step = event.shiftKey ? 0.5 : 0.1;
+        return { ArrowLeft: [-step], ArrowDown: [-step], ArrowRight: [step], ArrowUp: [step] };
+      },
+      home: [start], ways: SIDEWAYS, r: 8,
+    },
+    svg("circle", { class: "mk-target", r: 14 }), svg("circle", { class: "mk-ring", r: 11 }),
+    svg("circle", { class: "mk-point", r: 6, style: "fill: var(--mk-support); stroke: var(--mk-paper); stroke-width: 1.5" })));
+  const update = (xs, ys) => {
+    if (group.childElementCount !== xs.length) group.replaceChildren(...handles.slice(0, xs.length)); // else one keeps its focus
+    xs.forEach((x, n) => {
+      handles[n].setAttribute("transform", `translate(${plane.px(x, ys[n]).join(" ")})`);
+      handles[n].setAttribute("aria-valuenow", x);
+      handles[n].setAttribute("aria-valuetext", `x = ${format(x, 2)}, y = ${format(ys[n], 2)}`);
+    });
+  };
+  return { node: group, update };
+}
 
 // A button that draws all support inputs anew.
 const newPoints = (model, save) => html("button", {

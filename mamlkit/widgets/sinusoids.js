@@ -13,9 +13,12 @@ function render({ model, el }) {
   const save = afterRest(() => model.save_changes(), 150);
 
   const plane = curvePlane();
-  const plot = svg("svg", { class: "mk-plot", role: "img", "aria-label": "The sinusoid, its support points and three adapted curves; the table has the numbers" },
+  const plot = svg("svg", { class: "mk-plot", role: "group", "aria-label": "The sinusoid, its support points and three adapted curves; the table has the numbers" },
     plane.defs, plane.axes, plane.marks);
-  const plotBox = html("div", { class: "mk-grow" }, plot);
+  const helpId = `mk-help-${Math.random().toString(36).slice(2)}`;
+  const points = supportHandles(model, save, plane, plot, helpId);
+  plot.append(points.node);
+  const picture = html("div", { class: "mk-picture" }, plot);
   const sliders = [
     slider(model, "amplitude", "amplitude", { min: 0.1, max: 5, step: 0.1, digits: 1, save }),
     slider(model, "phase", "phase", { min: 0, max: 3.14, step: 0.02, digits: 2, save }),
@@ -23,10 +26,10 @@ function render({ model, el }) {
     slider(model, "inner_steps", "inner steps", { min: 0, max: STEPS, step: 1, save }),
   ];
 
-  const legend = legendOf(
-    ...Object.entries(STARTS).map(([name, style]) => [lineSample(`var(--mk-${name})`, style), ` ${style.name}`]),
-    [lineSample("var(--mk-ink)", { width: 1.5, dash: null }), " the sinusoid"],
-    [supportSample(), " support points"]);
+  const play = player(sliders[3]);
+  const first = model.get("points");
+  const from = (shots, ...xs) => ({ shots, points: [...xs, ...first.slice(xs.length)], inner_steps: 0 });
+  const places = presets(model, save, [play], [["five points", from(5)], ["three on one side", from(3, 0.5, 2, 4)], ["a single point", from(1)]]);
 
   const body = html("tbody");
   const table = html("table", {},
@@ -35,16 +38,18 @@ function render({ model, el }) {
     body);
   const readout = html("div", { class: "mk-readout" }, table);
   const status = liveRegion();
-  const root = html("div", { class: "mk-fig mk-sinusoids", role: "group", "aria-label": "Live figure: one sinusoid, three starts" },
-    html("p", {}, "Choose a sinusoid and its support points, then change the number of inner steps and see how far each start comes."),
-    html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node), newPoints(model, save)),
-    legend,
-    html("div", { class: "mk-beside" }, plotBox, readout),
-    html("p", { class: "mk-note" }, `Each start takes the same steps of gradient descent, of size ${ALPHA}, on the support points. The error is the mean over the whole line from −5 to 5.`),
-    status.node);
+  const root = figureOf("sinusoids", "one sinusoid, three starts", {
+    picture, numbers: readout, status, beside: true,
+    does: [
+      html("div", { class: "mk-actions" }, play.node, newPoints(model, save), places),
+      html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
+      html("p", { id: helpId, class: "mk-help" }, "Choose a sinusoid and play the steps. Drag a support point, or select it and press the arrow keys: it stays on the sinusoid."),
+    ],
+    note: [`Each start takes the same steps of gradient descent, of size ${ALPHA}, on the support points. The error is the mean over the whole line from −5 to 5.`],
+  });
 
   function layout() {
-    if (plane.fit(plot, plotBox.clientWidth, 0.82)) draw();
+    if (plane.fit(plot, picture.clientWidth, 1.1)) draw();
   }
 
   // Adapting depends on the task only: kept while just the number of steps to show changes.
@@ -72,11 +77,11 @@ function render({ model, el }) {
         plane.curve(task.truth, { stroke: "var(--mk-ink)", "stroke-width": 1.5 }),
         ...Object.entries(STARTS).reverse().map(([name, { width, dash }]) =>
           plane.curve(task[name].curves[steps], { class: `mk-curve-${name}`, stroke: `var(--mk-${name})`, "stroke-width": width, "stroke-dasharray": dash }))),
-      ...task.xs.map((x, n) => plane.supportPoint(x, task.ys[n])),
+      ...plane.names(["sinusoid", task.truth, "var(--mk-ink)"], ...Object.entries(STARTS).map(([name, style]) => [style.name, task[name].curves[steps], `var(--mk-${name})`])),
     );
-    body.replaceChildren(...task.maml.mse.map((_, k) => html("tr", k === steps ? { class: "mk-now" } : {},
-      html("th", { scope: "row" }, k === steps ? `${k} (drawn)` : String(k)),
-      ...Object.keys(STARTS).map((name) => html("td", {}, format(task[name].mse[k], 2))))));
+    points.update(task.xs, task.ys);
+    body.replaceChildren(...task.maml.mse.map((_, k) =>
+      tableRow(String(k), Object.keys(STARTS).map((name) => format(task[name].mse[k], 2)), k === steps ? { class: "mk-now" } : {})));
     const exact = { amplitude: task.amplitude, phase: task.phase, points: task.xs, steps };
     for (const name of Object.keys(STARTS)) exact[name] = task[name].mse;
     publish(readout, exact);
@@ -84,7 +89,7 @@ function render({ model, el }) {
       `${Object.entries(STARTS).map(([name, style]) => `${style.name} ${format(task[name].mse[steps], 2)}`).join(", ")}.`);
   }
 
-  return mount({ model, el }, root, ["amplitude", "phase", "shots", "inner_steps", "points"], oncePerFrame(draw), layout, plotBox);
+  return mount({ model, el }, root, ["amplitude", "phase", "shots", "inner_steps", "points"], oncePerFrame(draw), layout);
 }
 
 export default { render };

@@ -1,11 +1,12 @@
 // Figure of chapter 6: a real task of a trained network, the size of the inner steps, and two over the curvature.
 
 const HEIGHT = 190;
+const MARGIN = 92; // right of the plot, for the names of the curves
 const SCALE_MAX = 4; // of alpha h on the ruler
 const NUDGE = 1e-5; // of the difference of gradients that stands for a Hessian-vector product
 const LINES = {
-  support: { name: "support loss", colour: "var(--mk-support)", dash: "7 4" },
-  line: { name: "error over the whole line", colour: "var(--mk-query)", dash: null },
+  support: { name: "support", colour: "var(--mk-support)", dash: "7 4" },
+  line: { name: "whole line", colour: "var(--mk-query)", dash: null },
 };
 const ZONES = [
   { from: 0, to: 1, words: "walks down" },
@@ -48,26 +49,32 @@ function render({ model, el }) {
     slider(model, "amplitude", "amplitude", { min: 0.1, max: 5, step: 0.1, digits: 1, save }),
     slider(model, "phase", "phase", { min: 0, max: 3.14, step: 0.02, digits: 2, save }),
   ];
-  const legend = legendOf(...Object.values(LINES).map(({ name, colour, dash }) => [lineSample(colour, { width: 3, dash }), ` ${name}`]));
+  // Step sizes by what a parabola of this task's curvature does: α h in the middle of a zone of the ruler.
+  const at = (product) => () => ({ alpha: Math.min(most, Math.max(least, Math.round((1000 * product) / solve().curvature) / 1000)) });
+  const places = presets(model, save, [], [
+    ["α = 0.010", { alpha: 0.01 }], ["walks down", at(0.5)], ["jumps across", at(1.5)], ["runs away", at(2.5)]]);
   const verdict = html("p", { style: "font-size: 16px; font-weight: 600; margin: 6px 0" });
   const body = html("tbody");
   const readout = html("div", { class: "mk-readout" },
     html("table", {}, html("caption", {}, "Mean squared error"), tableHead("inner steps", "support", "whole line"), body));
-  const plotBox = html("div", { class: "mk-grow" }, plot, ruler, verdict);
+  const picture = html("div", { class: "mk-picture" }, plot, ruler);
   const status = liveRegion();
-  const root = html("div", { class: "mk-fig mk-step-size", role: "group", "aria-label": "Live figure: the step size and two over the curvature" },
-    html("p", {}, "Move the step size. The ruler shows α times the largest curvature h of this task at the start."),
-    html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node), newPoints(model, save)),
-    legend,
-    html("div", { class: "mk-beside" }, plotBox, readout),
-    html("p", { class: "mk-note" }, `The start is a trained network. Your browser takes ${steps} inner steps and finds h by ${rounds} rounds of power iteration. Losses above the plot leave it at the top.`),
-    status.node);
+  const root = figureOf("step-size", "the step size and two over the curvature", {
+    picture, numbers: readout, status, beside: true,
+    does: [
+      verdict,
+      html("div", { class: "mk-actions" }, newPoints(model, save), places),
+      html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
+      html("p", { class: "mk-help" }, "Move the step size. The ruler shows α times the largest curvature h of this task at the start."),
+    ],
+    note: [`The start is a trained network. Your browser takes ${steps} inner steps and finds h by ${rounds} rounds of power iteration. Losses above the plot leave it at the top.`],
+  });
 
   const box = { left: 34, top: 8, width: 0 };
   function layout() {
-    const width = plotBox.clientWidth;
+    const width = picture.clientWidth;
     if (width <= 0) return;
-    box.width = width - box.left - 10;
+    box.width = width - box.left - MARGIN;
     plot.setAttribute("width", width);
     plot.setAttribute("height", box.top + HEIGHT + 36);
     ruler.setAttribute("width", width);
@@ -101,6 +108,10 @@ function render({ model, el }) {
         svg("polyline", { class: `mk-loss-${name}`, points: losses[name].flatMap((loss, k) => (Number.isNaN(loss) ? [] : [`${x(k).toFixed(1)},${y(loss).toFixed(1)}`])).join(" "), fill: "none", stroke: colour, "stroke-width": 2.5, "stroke-dasharray": dash }),
         ...losses[name].map((loss, k) => (loss <= top ? svg("circle", { cx: x(k), cy: y(loss), r: 4, fill: colour }) : "")),
       ]),
+      ...endLabels(box.left + box.width + 4, box.top + 4, y(0) - 4, Object.entries(LINES).map(([name, { name: words, colour }]) => {
+        const end = losses[name].at(-1);
+        return { words, colour, y: Number.isFinite(end) ? y(end) : 0 };
+      })),
     );
   }
 
@@ -110,7 +121,7 @@ function render({ model, el }) {
     ruler.replaceChildren(
       ...ZONES.map(({ from, to }, i) => svg("rect", { x: x(from), y: 26, width: x(to) - x(from), height: 12, fill: ["var(--mk-support)", "var(--mk-inner)", "var(--mk-task-a)"][i], opacity: 0.75 })),
       ...[0, 1, 2, 3, 4].map((value) => tickLabel([x(value), 38], [0, 16], value, "middle")),
-      svg("path", { class: "mk-needle", d: `M${place} 26l-7 -11h14z`, fill: "var(--mk-ink)" }),
+      svg("path", { class: "mk-needle", d: `M${place} 16V42`, stroke: "var(--mk-ink)", "stroke-width": 3 }),
       tickLabel([Math.min(Math.max(place, box.left + 30), box.left + box.width - 30), 12], [0, 0], `αh = ${format(product, 2)}`, "middle"),
     );
   }
@@ -133,7 +144,7 @@ function render({ model, el }) {
     status.say(`${sentence} Error over the line: at the start ${format(losses.line[0], 2)}, after ${steps} steps ${format(losses.line[steps], 2)}.`);
   }
 
-  return mount({ model, el }, root, ["alpha", "amplitude", "phase", "points"], oncePerFrame(draw), layout, plotBox);
+  return mount({ model, el }, root, ["alpha", "amplitude", "phase", "points"], oncePerFrame(draw), layout);
 }
 
 export default { render };

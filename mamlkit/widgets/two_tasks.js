@@ -100,8 +100,8 @@ function thetaHandle({ model, save, plot, box, helpId }) {
       "aria-roledescription": "two-dimensional slider", "aria-label": "Initialisation theta", "aria-describedby": helpId,
       "aria-valuemin": X_RANGE[0], "aria-valuemax": X_RANGE[1],
     },
-    { at, get: () => model.get("theta"), set, moves, home: start },
-    svg("circle", { class: "mk-target", r: 22 }), svg("circle", { class: "mk-ring", r: 17 }), svg("circle", { r: 11 }),
+    { at, get: () => model.get("theta"), set, moves, home: start, ways: [...SIDEWAYS, ...UPRIGHT], r: 13 },
+    svg("circle", { class: "mk-target", r: 22 }), svg("circle", { class: "mk-ring", r: 21 }), svg("circle", { r: 11 }),
     svg("text", { y: 5, "text-anchor": "middle", style: "font-size: 15px; font-style: italic" }, "θ"),
   );
   handle.addEventListener("click", (event) => event.stopPropagation());
@@ -244,20 +244,25 @@ function render({ model, el }) {
   ];
   const [boxes, meta, readout, status] = [arrowBoxes(model, save), contourBox(model, save), tables(), liveRegion()];
   const place = html("span", { class: "mk-place", style: "font-variant-numeric: tabular-nums" });
-  const root = html(
-    "div", { class: "mk-fig mk-two-tasks", role: "group", "aria-label": "Live figure: two tasks, one initialisation" },
-    html("p", { id: helpId }, "Drag θ, or select it and press the arrow keys (with Shift: bigger steps), and see where each method would move it."),
-    html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
-    html("p", {}, place),
-    plot,
-    html("fieldset", {}, html("legend", { class: "mk-hidden" }, "Arrows to show"), ...boxes.map((box) => box.node)),
-    meta.node,
-    readout.node,
-    html("p", { class: "mk-note" },
+  const play = player(sliders[0]);
+  const places = presets(model, save, [play], [
+    ["not far apart", { theta: model.get("theta"), alpha: 0.4, inner_steps: 3 }],
+    ["opposite ways", { theta: [1.2, 0.8], alpha: 0.4, inner_steps: 5 }],
+  ]);
+  const picture = html("div", { class: "mk-picture" }, plot);
+  const root = figureOf("two-tasks", "two tasks, one initialisation", {
+    picture, numbers: readout.node, status,
+    does: [
+      html("fieldset", {}, html("legend", { class: "mk-hidden" }, "Arrows to show"), ...boxes.map((box) => box.node)),
+      html("div", { class: "mk-actions" }, place, play.node, places),
+      html("div", { class: "mk-controls" }, ...sliders.map((s) => s.node)),
+      meta.node,
+      html("p", { id: helpId, class: "mk-help" }, "Drag θ, or select it and press the arrow keys (with Shift: bigger steps), and see where each method would move it."),
+    ],
+    note: [
       "+ minimum of the support loss, × of the query loss; the lines with dots are the inner steps on the support loss, ",
-      "which end at the adapted parameters, the discs A and B. Arrows show directions; their lengths are compressed, the numbers are in the table."),
-    status.node,
-  );
+      "which end at the adapted parameters, the discs A and B. Arrows show directions; their lengths are compressed, the numbers are in the table."],
+  });
 
   // Contours change only with the surface they show, so they are kept under a key.
   let contourKey = null;
@@ -293,7 +298,7 @@ function render({ model, el }) {
   }
 
   function layout() {
-    if (plane.fit(plot, root)) draw();
+    if (plane.fit(plot, picture.clientWidth)) draw();
   }
 
   return mount({ model, el }, root, ["theta", "alpha", "inner_steps", "show", "meta_contours"], oncePerFrame(draw), layout);

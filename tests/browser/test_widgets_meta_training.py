@@ -44,7 +44,7 @@ def test_numbers_are_those_of_autograd(page):
 
 def test_training_plays_to_its_end_and_can_be_stopped(page):
     page.get_by_role("button", name="play the training").click()
-    page.get_by_role("button", name="stop").click()
+    page.get_by_role("button", name="pause").click()
     assert readout(page)["moment"] == [0]
     page.get_by_role("button", name="play the training").click()
     page.wait_for_function("document.querySelector('.mk-readout').dataset.moment === '1'")

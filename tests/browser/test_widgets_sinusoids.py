@@ -51,8 +51,34 @@ def test_keys_change_the_number_of_steps_and_the_curve(page):
     assert shown["steps"] == [2]
     assert curve.get_attribute("points") != before
     row = page.locator(".mk-now").inner_text().split("\t")
-    assert row == ["2 (drawn)", *(f"{shown[name][2]:.2f}" for name in ("maml", "pretrained", "scratch"))]
+    assert row == ["2", *(f"{shown[name][2]:.2f}" for name in ("maml", "pretrained", "scratch"))]
     page.wait_for_function("document.querySelector('[aria-live=polite]').textContent.includes('2 inner steps')")
+
+
+def test_points_are_dragged_along_x_and_stay_on_the_sinusoid(page):
+    before = readout(page)
+    handle = page.get_by_role("slider", name="Support point 2", exact=True)
+    handle.scroll_into_view_if_needed()
+    box = handle.locator(".mk-target").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x + 2, y - 2)
+    page.mouse.down()
+    page.mouse.move(x + 32, y - 60, steps=4)
+    page.mouse.up()
+    after = readout(page)
+    assert after["points"][1] > before["points"][1] + 0.5
+    assert after["points"][:1] + after["points"][2:] == before["points"][:1] + before["points"][2:]
+    assert_same_as_python(after)
+    moved = handle.locator(".mk-target").bounding_box()
+    assert moved["x"] + moved["width"] / 2 == pytest.approx(x + 30, abs=0.6)
+    handle.focus()
+    for key, step in (("ArrowRight", 0.1), ("Shift+ArrowLeft", -0.5), ("ArrowUp", 0.1)):
+        place = readout(page)["points"][1]
+        page.keyboard.press(key)
+        assert readout(page)["points"][1] == pytest.approx(place + step)
+    page.keyboard.press("Home")
+    assert readout(page)["points"] == before["points"]
+    assert handle.get_attribute("aria-valuetext").startswith("x = ")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

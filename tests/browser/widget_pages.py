@@ -117,6 +117,32 @@ def assert_accessible_and_fits(page, width):
     assert smallest_text(page, ".mk-fig") >= 11
 
 
+def assert_made_for_a_phone(page):
+    """Each figure fits one screen of 844 px: its picture first, its tables folded, no legend, all large enough to touch."""
+    found = page.eval_on_selector_all(
+        ".mk-fig",
+        """all => all.map((figure) => {
+            const box = (node) => node.getBoundingClientRect();
+            const seen = (selector) => [...figure.querySelectorAll(selector)].filter((node) => node.checkVisibility());
+            const touched = seen("button, summary, .mk-slider input, .mk-target, label:not(.mk-slider)");
+            return {
+                height: box(figure).height,
+                picture: box(seen("svg[role], canvas")[0]).top,
+                pressed: Math.min(...seen("button, label").map((node) => box(node).top)),
+                tables: seen("table").length,
+                legends: seen(".mk-legend").length,
+                least: Math.min(...touched.flatMap((node) => [box(node).width, box(node).height])),
+            };
+        })""",
+    )
+    assert found
+    for figure in found:
+        assert figure["height"] <= 844, figure
+        assert figure["picture"] < figure["pressed"], figure
+        assert (figure["tables"], figure["legends"]) == (0, 0), figure
+        assert figure["least"] >= 24, figure
+
+
 def axe_violations(page, selector):
     """WCAG A and AA violations inside the selector, as 'rule: element'."""
     page.add_script_tag(path=Path(find_spec("axe_playwright_python").origin).with_name("axe.min.js"))
