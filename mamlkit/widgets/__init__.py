@@ -4,6 +4,7 @@ Each figure stands in its own module next to the plain torch functions that comp
 """
 
 from mamlkit.widgets.annealing import Annealing, annealed_losses
+from mamlkit.widgets.company import Company, company_answers
 from mamlkit.widgets.curvature import Curvature, curvature_arrows
 from mamlkit.widgets.diagnose import Diagnose, symptoms_of
 from mamlkit.widgets.episode import Episode, episode_answers
@@ -16,6 +17,7 @@ from mamlkit.widgets.two_tasks import TwoTasks, two_task_arrows, two_task_losses
 
 __all__ = [
     "Annealing",
+    "Company",
     "Curvature",
     "Diagnose",
     "Episode",
@@ -27,6 +29,7 @@ __all__ = [
     "TwoTasks",
     "annealed_losses",
     "bowl_descent",
+    "company_answers",
     "curvature_and_losses",
     "curvature_arrows",
     "episode_answers",
