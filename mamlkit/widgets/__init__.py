@@ -10,6 +10,7 @@ from mamlkit.widgets.diagnose import Diagnose, symptoms_of
 from mamlkit.widgets.episode import Episode, episode_answers
 from mamlkit.widgets.grade_book import GradeBook, grades_seen
 from mamlkit.widgets.meta_training import MetaTraining, errors_in_training
+from mamlkit.widgets.noisy_bowl import NoisyBowl, cosine_rates, noisy_descent
 from mamlkit.widgets.scaled_bowl import ScaledBowl, bowl_descent
 from mamlkit.widgets.sinusoids import ThreeStarts, three_starts
 from mamlkit.widgets.step_size import StepSize, curvature_and_losses
@@ -23,6 +24,7 @@ __all__ = [
     "Episode",
     "GradeBook",
     "MetaTraining",
+    "NoisyBowl",
     "ScaledBowl",
     "StepSize",
     "ThreeStarts",
@@ -30,11 +32,13 @@ __all__ = [
     "annealed_losses",
     "bowl_descent",
     "company_answers",
+    "cosine_rates",
     "curvature_and_losses",
     "curvature_arrows",
     "episode_answers",
     "errors_in_training",
     "grades_seen",
+    "noisy_descent",
     "symptoms_of",
     "three_starts",
     "two_task_arrows",
