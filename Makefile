@@ -14,7 +14,7 @@ help:
 	@echo "make test       lint, build, then run every test, notebooks and browser included"
 	@echo "make notebooks  run every notebook again and store its outputs"
 	@echo "make bench      measure time and memory against other libraries (half an hour, on an idle machine)"
-	@echo "make dist       the package for PyPI, and the book as a zip to read offline, into dist"
+	@echo "make dist       the package for PyPI, and the book as a zip and as a PDF, into dist"
 	@echo "make links      ask every page that the book links to whether it is still there"
 	@echo "make lint       ruff and mypy, and zizmor for the workflows"
 	@echo "make clean      remove what was built; $(VENV) stays"
@@ -53,6 +53,7 @@ dist: book
 	$(PY) -m build --no-isolation --outdir dist .
 	$(PY) -m twine check --strict dist/*.whl dist/*.tar.gz
 	$(PY) book/_ext/offline_zip.py dist
+	$(PY) book/_ext/pdf.py dist
 
 links: $(READY)
 	$(VENV)/bin/jupyter-book build . --builder linkcheck

@@ -117,8 +117,9 @@ class Learner(nn.Module):
         autocast: lower precision for the model, for instance ``torch.bfloat16``; losses and updates stay as they are.
         engine: ``"auto"``, or a name in ``mamlkit.engines.ENGINES``; ``print(learner)`` says which was taken. All give the
             same numbers: in float64 to one part in 10^8, and in float32 within three times the plain loop's own error in a
-            forward pass, a gradient and a Hessian-vector product (``make bench`` measures it). Where such an error crosses a kink
-            of ReLU or max-pool, the meta-gradient of one batch can be off by far more, with every engine and with the plain loop.
+            forward pass, a gradient, a Hessian-vector product and, in the median of 80 networks, a meta-gradient (``python -m
+            mamlkit.bench --errors`` measures it). Where an error crosses a kink of ReLU or max-pool, the meta-gradient of one
+            batch can be off by far more, with every engine and with the plain loop.
 
     Attributes:
         epoch: of meta-training, from 0. What is annealed reads it: the weights of ``outer_loss``, and ``first_order_epochs``.

@@ -66,7 +66,11 @@ def outcome_of(test: Callable[..., Any], learner: Learner) -> Outcome:
 
 
 def passes_on_right(
-    exercise: str, test: Any, right: Mapping[str, Callable[[], Learner]], broken: Sequence[Outcome]
+    exercise: str,
+    test: Any,
+    right: Mapping[str, Callable[[], Learner]],
+    broken: Sequence[Outcome],
+    too_strict: Callable[[Calls], str] | None = None,
 ) -> bool:
     """Whether a function is a test, and passes on learners that are right; if not, one line says why.
 
@@ -75,6 +79,7 @@ def passes_on_right(
         test: the reader's function of one learner.
         right: makers of right learners, by what a test that refuses one has overlooked; the first is the usual one.
         broken: what the test said of broken ones.
+        too_strict: as for judge_test.
     """
     found = {words: [seeded_outcome(test, make, seed) for seed in (0, 1)] for words, make in right.items()}
     first, every = next(iter(found.values())), [*(outcome for both in found.values() for outcome in both), *broken]
@@ -93,7 +98,8 @@ def passes_on_right(
         return False
     if first[0].said == "fails":
         caught = any(outcome.said == "fails" for outcome in broken)
-        wrong(exercise, _refuses_the_right(test, first[0], caught))
+        hint = too_strict(first[0].calls) if too_strict else ""
+        wrong(exercise, hint or _refuses_the_right(test, first[0], caught))
         return False
     for words, (outcome, _) in found.items():
         if outcome.said == "fails":
@@ -109,6 +115,7 @@ def judge_test(
     broken: Callable[[], Learner],
     too_kind: Callable[[Calls], str],
     why: str,
+    too_strict: Callable[[Calls], str] | None = None,
 ) -> None:
     """Run a reader's test on every learner, twice, and print one line.
 
@@ -119,12 +126,13 @@ def judge_test(
         broken: maker of the broken learner.
         too_kind: what to say of a test that passes on all, from what it asked.
         why: what a good test shows.
+        too_strict: what to say of a test that refuses a right learner, from what it asked; empty for nothing.
     """
     if is_blank(test):
         not_attempted(exercise)
         return
     refused = [seeded_outcome(test, broken, seed) for seed in (0, 1)]
-    if not passes_on_right(exercise, test, right, refused):
+    if not passes_on_right(exercise, test, right, refused, too_strict):
         return
     if refused[0].said != refused[1].said:
         wrong(exercise, FLAKY)

@@ -216,6 +216,10 @@ def check_interval(answer: Callable[..., Any]) -> None:
             "of tasks.": 1.96 * wide.std() / math.sqrt(tasks * points),
             "The standard deviation is that of single points. Take the mean over the points of each task first.":
                 1.96 * wide.std() / math.sqrt(tasks),
+            "This is the mean spread inside a task; you need the spread between the tasks' means.":
+                1.96 * wide.std(1).mean() / math.sqrt(tasks),
+            "This is the mean spread inside a task, and n is the number of points; you need the spread between the tasks' means.":
+                1.96 * wide.std(1).mean() / math.sqrt(points),
             "n is the number of tasks, not of points.": 1.96 * loss.std() / math.sqrt(tasks * points),
             "n is the number of tasks, not the number of points of a task.": 1.96 * loss.std() / math.sqrt(points),
             "The wrong axis is averaged: one number per task is wanted, mean(1).": 1.96 * by_point.std() / math.sqrt(points),

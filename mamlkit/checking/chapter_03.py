@@ -266,12 +266,12 @@ def _by_alpha(
     terms = torch.stack([gradients[k] @ adjoints[k + 1] for k in range(steps)])  # (K,)
     return -terms.sum(), {
         "The sign is wrong: alpha enters each step as minus alpha times g_k.": terms.sum(),
-        "Each term pairs g_k with lambda_(k+1), the adjoint of the point that step k produces, not with lambda_k.":
+        "Which adjoint belongs to the point that step k produces?":
             -torch.stack([gradients[k] @ adjoints[k] for k in range(steps)]).sum(),
         "Only the last step's term is there; alpha enters every step, so sum over k.": -terms[-1],
         "Only the first step's term is there; alpha enters every step, so sum over k.": -terms[0],
         "This is the mean over the steps; the chain rule gives their sum.": -terms.mean(),
-        "Every term has the query gradient lambda_K; step k is paired with lambda_(k+1).":
+        "Every term has the query gradient lambda_K; each step is paired with an adjoint of its own.":
             -torch.stack([gradients[k] @ adjoints[-1] for k in range(steps)]).sum(),
         "The support gradient is taken where the step ends; g_k is at theta^(k), where it starts.":
             -torch.stack([gradients[k + 1] @ adjoints[k + 1] for k in range(steps)]).sum(),

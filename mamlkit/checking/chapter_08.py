@@ -41,18 +41,23 @@ def check_best_shared(answer: Callable[..., Any]) -> None:
                 1 / h.mean(),
             "The start has not entered: a coordinate counts by its gradient, h times d.": (h**2).sum() / (h**3).sum(),
             "This is upside down: it is the mean curvature along the gradient; the step size is its inverse.": 1 / truth,
-            "There is one factor h too few in both sums: the derivative of h (1 - alpha h)^2 by alpha holds h^2 (1 - alpha h).":
+            "There is one factor h too few in both sums: the derivative of h (1 - alpha h)^2 is -2 h^2 (1 - alpha h).":
                 (h * d**2).sum() / (h**2 * d**2).sum(),
             "The distance enters squared: the loss does.": (h**2 * d.abs()).sum() / (h**3 * d.abs()).sum(),
             "This is where the loss is as high as at the start: twice the best step.": 2 * truth,
             "The sign is wrong: the step goes down the slope.": -truth,
         }  # fmt: skip
         cases.append(expect((h, d), truth, mistakes))
-    judge("8.1", answer, cases, "Steep coordinates outvote the flat ones; with a rate each, nobody would have to vote.")
+    judge(
+        "8.1",
+        answer,
+        cases,
+        "Steep coordinates outvote flat ones; with one rate per coordinate nobody would have to vote.",
+    )
 
 
 def check_by_alpha(answer: Callable[..., Any]) -> None:
-    """Exercise 8.2, the derivative of the final query loss by every entry's step size in every step.
+    """Exercise 8.2, the derivative of the final query loss with respect to every entry's step size in every step.
 
     Args:
         answer: ``by_alpha(support_loss, query_loss, path, alpha)``, with ``path`` the list theta^(0), ..., theta^(K) and
@@ -106,10 +111,10 @@ def check_by_alpha(answer: Callable[..., Any]) -> None:
             "The support gradient is taken where the step ends; g_k is at theta^(k), where it starts.":
                 back(slopes=slopes[1:]),
             "The rows are in the wrong order: row k belongs to step k, and the recursion runs backwards.": truth.flip(0),
-            "There is a factor alpha too many: the derivative of minus alpha g_k by alpha is minus g_k.": alpha * truth,
+            "There is a factor alpha too many: the derivative of -alpha g_k with respect to alpha is -g_k.": alpha * truth,
             "The entries are added up: with a rate for each entry and step there is a derivative for each.": truth.sum(1),
             "The steps are added up: with a rate for each entry and step there is a derivative for each.": truth.sum(0),
-            "Everything is added up: that is the derivative by one alpha that all share.": truth.sum(),
+            "Everything is added up: that is the derivative with respect to one alpha that all share.": truth.sum(),
         }  # fmt: skip
         cases.append(expect((support, query, path, alpha), truth, mistakes))
     judge("8.2", answer, cases, "Added up over a tensor it is LSLR's derivative, over everything that of one alpha.")

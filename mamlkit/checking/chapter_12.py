@@ -249,7 +249,24 @@ def check_copies(test: Callable[..., Any]) -> None:
         lambda: _over_hits,
         _copies_too_kind,
         "More query points of the same tasks say little about other tasks, and copies of them say nothing.",
+        _copied_tasks,
     )  # fmt: skip
+
+
+def _copied_tasks(calls: Calls) -> str:
+    """What to say where one call has another's tasks several times over."""
+    asked = [hits for call in calls if len(hits := torch.as_tensor(call[0]).double())]
+    for few in asked:
+        for many in asked:
+            times = len(many) // len(few)
+            if times > 1 and any(
+                torch.equal(copies, many) for copies in (few.repeat(times, 1), few.repeat_interleave(times, 0))
+            ):
+                return (
+                    "You copied tasks, and a right interval does get narrower with more tasks. Copy query points: the other "
+                    "axis."
+                )
+    return ""
 
 
 def _over_tasks(student: bool) -> Callable[..., tuple[Tensor, Tensor]]:

@@ -141,7 +141,11 @@ def check_sparse_path(answer: Callable[..., Any]) -> None:
     for alpha, K, every in ((0.2, 5, 2), (0.1, 6, 3), (0.2, 4, 1), (0.3, 3, 5)):
         support, query, path = problem(alpha, K, seed=K)
         g = grad(query)(path[-1])
-        hessians = [hessian(support)(point) for point in path]  # K + 1 times (n, n)
+        whole, more = K // every * every, -(-K // every) * every  # if all stretches were full: one fewer, or not
+        far = [*path]
+        while len(far) <= more:
+            far.append(far[-1] - alpha * grad(support)(far[-1]))
+        hessians = [hessian(support)(point) for point in far]  # (n, n) each
 
         def sent_back(
             steps: Iterable[int], g: Tensor = g, at: Sequence[Tensor] = hessians, alpha: float = alpha
@@ -164,7 +168,13 @@ def check_sparse_path(answer: Callable[..., Any]) -> None:
                 sent_back(k for a in reversed(starts) for k in range(a, min(a + every, K))),
             "Only the steps that start at a kept point have their factor.": sent_back(reversed(starts)),
             "The last stretch may be shorter than the others: there are K steps, not a multiple of every.":
-                sent_back(reversed(range(K // every * every))),
+                sent_back(reversed(range(whole))),
+            "The last stretch is left out: there are K steps, not a multiple of every.":
+                sent_back(reversed(range(whole)), grad(query)(path[whole])),
+            "Here K is no multiple of every: the last stretch has fewer steps, and so fewer factors.":
+                sent_back(reversed(range(more))),
+            "Here K is no multiple of every: the last stretch has fewer steps, or the path gets longer than K.":
+                sent_back(reversed(range(more)), grad(query)(far[more])),
             "The sign is wrong: the factor is I - alpha H.": sent_back(order, alpha=-alpha),
             "The step size alpha is missing in the factors.": sent_back(order, alpha=1.0),
             "The query gradient is taken at theta; it belongs at the adapted weights.": sent_back(order, grad(query)(path[0])),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,18 +11,12 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from widget_pages import build_page, open_page, serve
 
-HTML = Path(__file__).resolve().parents[2] / "_build" / "html"
-NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+ROOT = Path(__file__).resolve().parents[2]
+HTML = ROOT / "_build" / "html"
+find_chromium = runpy.run_path(str(ROOT / "book" / "_ext" / "chromium.py"))["find_chromium"]
 # Without these Chromium asks its maker's servers for updates, which is not what is tested.
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 QUIET += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
-
-
-def find_chromium() -> str | None:
-    """The browser of the system: CHROMIUM, or the first that is found by name."""
-    macos = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
-    found = [os.environ.get("CHROMIUM"), *map(shutil.which, NAMES), macos if Path(macos).exists() else None]
-    return next(filter(None, found), None)
 
 
 @pytest.fixture(scope="session")

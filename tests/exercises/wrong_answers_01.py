@@ -125,6 +125,8 @@ WRONG = {
     "ex-interval": [
         (_interval("1.96 * e.std() / e.numel() ** 0.5"), "as if they were independent"),
         (_interval("1.96 * e.std() / len(e) ** 0.5"), "that of single points"),
+        (_interval("1.96 * e.std(1).mean() / len(e) ** 0.5"), "spread between the tasks' means"),
+        (_interval("1.96 * e.std(1).mean() / e.shape[1] ** 0.5"), "n is the number of points"),
         (_interval("1.96 * e.mean(0).std() / e.shape[1] ** 0.5"), "The wrong axis"),
         (_interval("1.96 * e.mean(1).std()"), "The root of n is missing"),
         (_interval("e.mean(1).std() / len(e) ** 0.5"), "The factor 1.96 is missing"),

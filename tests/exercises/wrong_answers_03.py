@@ -157,7 +157,10 @@ WRONG = {
             ADJOINT.format(update=UPDATE, by_alpha="by_alpha + g @ before", result="(lam, by_alpha)"),
             "with respect to alpha is not. The sign",
         ),
-        (ADJOINT.format(update=UPDATE, by_alpha="by_alpha - g @ lam", result="(lam, by_alpha)"), "not with lambda_k"),
+        (
+            ADJOINT.format(update=UPDATE, by_alpha="by_alpha - g @ lam", result="(lam, by_alpha)"),
+            "Which adjoint belongs",
+        ),
         (ADJOINT.format(update=UPDATE, by_alpha="-g @ before", result="(lam, by_alpha)"), "Only the first step's term"),
         (
             ADJOINT.format(update=UPDATE, by_alpha="by_alpha - g @ before / (len(path) - 1)", result="(lam, by_alpha)"),

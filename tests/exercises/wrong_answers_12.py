@@ -157,7 +157,9 @@ WRONG = {
             _copies("assert abs(half_width - 1.96 * hits.mean(1).std() / 40**0.5) < 1e-6"),
             "an interval by Student's t",
         ),
-        (_copies("assert interval(hits.repeat(9, 1))[1] == half_width"), "on a right one too"),
+        (_copies("assert interval(hits.repeat(9, 1))[1] == half_width"), "You copied tasks"),
+        (_copies("assert torch.isclose(interval(hits.repeat(2, 1))[1], half_width)"), "Copy query points"),
+        (_copies("assert interval(hits.repeat(1, 9))[1] == 2 * half_width"), "on a right one too"),
         (_copies("return half_width > 0.05"), "returns its answer"),
     ],
     "ex-eight": [

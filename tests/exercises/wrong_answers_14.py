@@ -161,6 +161,7 @@ WRONG = {
         (sparse(order="stretch"), "Within a stretch"),
         (sparse(order="stretch[:1]"), "Only the steps that start at a kept point"),
         (sparse(numbers="reversed(range(K // every))", length="every"), "The last stretch may be shorter"),
+        (sparse(length="every"), "the last stretch has fewer steps, and so fewer factors"),
         (sparse(end="theta"), "The query gradient is taken at theta"),
         (sparse(result="-v"), "sign of the result"),
         (
