@@ -13,7 +13,7 @@ from mamlkit._moved import MOVED
 
 PACKAGE = Path(mamlkit.__file__).parent
 CORE = (
-    "trees", "arguments", "randomness", "watches", "functional", "tasks", "step_sizes", "directions", "inner_loop",
+    "trees", "arguments", "randomness", "ties", "watches", "functional", "tasks", "step_sizes", "directions", "inner_loop",
     "outer_loss", "batch_norm", "models", "task_groups", "meta_gradient", "reptile", "learners", "implicit",
     "algorithms", "prototypes", "neighbours", "evaluation",
 )  # fmt: skip
