@@ -4,8 +4,10 @@
 
 Gradients come first: every implementation must give those of the plain loop, in float64 to one part in 10^8, or nothing is
 timed. Then the implementations take turns in one process, so that a machine that drifts slows all of them, and a ratio is the
-median of the ratios of each turn. Beside it stands the error of the meta-gradient in float32 (see ``precision``). Peak memory is
-that of a fresh process which takes one meta-step. Libraries that are not installed are left out.
+median of the ratios of each turn. Beside it stand how many times as long it takes as a matrix product with as many
+multiplications (see ``floors``), and the error of the meta-gradient in float32. Peak memory is that of a fresh process which
+takes one meta-step. Libraries that are not installed are left out. The table of errors over many seeds takes hours and is
+measured on its own, with ``--errors`` (see ``precision``); a record keeps the one that it has.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from torch import Tensor, nn
 
 from mamlkit._files import write_atomically
 from mamlkit.algorithms import maml
+from mamlkit.bench.floors import PRODUCT_MULTIPLICATIONS, matrix_product, multiplications
 from mamlkit.bench.implementations import MODES, Plain, implementations_for, learner_of, make
 from mamlkit.bench.precision import CASES, column, measure_float32
 from mamlkit.bench.workloads import WORKLOADS, Workload
@@ -38,7 +41,10 @@ from mamlkit.learners import Learner
 from mamlkit.runs import peak_memory_mb
 from mamlkit.tasks import TaskBatch, TaskStream
 
+SHORT = ("W1", "W5", "W6", "W7")  # meta-steps of less than a second: more turns
 TOLERANCE = 1e-8  # of a meta-gradient in float64, relative to the plain loop's
+
+_PRODUCT = "matrix product"
 
 
 def largest_error(implementation: str, workload: Workload, mode: str, device: str) -> float:
@@ -65,7 +71,7 @@ def take_turns(steps: Mapping[str, Callable[[], object]], rounds: int, device: s
     return {
         name: {
             "ms": round(1e3 * statistics.median(seconds), 2),
-            "ratio_to_loop": round(statistics.median(a / b for a, b in zip(seconds, first, strict=True)), 4),
+            "ratio_to_loop": float(f"{statistics.median(a / b for a, b in zip(seconds, first, strict=True)):.4g}"),
         }
         for name, seconds in taken.items()
     }
@@ -173,18 +179,20 @@ def measure(names: Sequence[str], rounds: int, device: str, memory: bool) -> lis
                     raise ValueError(
                         f"expected {implementation} to give the meta-gradient of {name} within {TOLERANCE}, got {error}"
                     )
-            steps = {i: make(i, WORKLOADS[name], mode, torch.float32, device) for i in chosen}
-            times = take_turns(steps, 5 * rounds if name in ("W1", "W5") else rounds, device)
+            workload = WORKLOADS[name]
+            steps: dict[str, Callable[[], object]] = {i: make(i, workload, mode, torch.float32, device) for i in chosen}
+            steps[_PRODUCT] = partial(matrix_product, device)
+            times = take_turns(steps, 5 * rounds if name in SHORT else rounds, device)
+            floor = times.pop(_PRODUCT)["ratio_to_loop"] * multiplications(workload, mode) / PRODUCT_MULTIPLICATIONS
             errors = column(name, mode, chosen, device)
             for implementation, taken in times.items():
-                row: dict[str, Any] = {
-                    "workload": name,
-                    "mode": mode,
-                    "implementation": implementation,
-                    "inner_steps": 5,
-                }
-                peak = peak_mb(name, mode, implementation, 5, device)["peak_mb"] if memory else None
-                rows.append(row | taken | {"float32_error": errors[implementation], "peak_mb": peak})
+                row: dict[str, Any] = {"workload": name, "mode": mode, "implementation": implementation}
+                row |= {"inner_steps": workload.inner_steps, **taken}
+                row["floors"] = float(f"{taken['ratio_to_loop'] / floor:.3g}")
+                row["float32_error"], row["peak_mb"] = errors[implementation], None
+                if memory:
+                    row["peak_mb"] = peak_mb(name, mode, implementation, workload.inner_steps, device)["peak_mb"]
+                rows.append(row)
                 print_row(rows[-1])
     return rows
 
@@ -212,8 +220,9 @@ def print_row(row: Mapping[str, Any]) -> None:
     """Print one line of the table."""
     memory = f"{row['peak_mb']:8.0f} MB" if row.get("peak_mb") else ""
     error = f"error {row['float32_error']:7.1e}" if "float32_error" in row else ""
+    floors = f"{row['floors']:6.3g} floors" if "floors" in row else ""
     where = f"{row['workload']:16} {row['mode']:10} K={row['inner_steps']:<3} {row['implementation']:17}"
-    print(f"{where} {row['ms']:10.1f} ms  ratio {row['ratio_to_loop']:6.3f} {error} {memory}", flush=True)
+    print(f"{where} {row['ms']:10.1f} ms  ratio {row['ratio_to_loop']:6.3f} {floors} {error} {memory}", flush=True)
 
 
 def describe_machine(device: str) -> dict[str, Any]:
@@ -244,8 +253,10 @@ def measure_errors(
     return {"machine": machine, "rows": sorted(rows, key=lambda row: list(CASES).index(row["case"]))}
 
 
-def measure_all(names: Sequence[str], rounds: int, device: str, quick: bool) -> dict[str, Any]:
-    """The record of a whole run, or, of a quick one, only of times."""
+def measure_all(
+    names: Sequence[str], rounds: int, device: str, quick: bool, before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The record of a whole run, or, of a quick one, only of times; the table of errors is that of the record before."""
     rows = measure(names, rounds, device, memory=not quick)
     record: dict[str, Any] = {
         "command": "make bench",
@@ -259,7 +270,8 @@ def measure_all(names: Sequence[str], rounds: int, device: str, quick: bool) -> 
     rows += (evaluated := measure_evaluation(device))
     for row in evaluated:
         print_row(row)
-    record["float32"] = measure_errors(record["machine"], list(CASES))
+    if before and "float32" in before:
+        record["float32"] = before["float32"]
     record["loading"], record["precision"] = measure_loading(), measure_precision(device)
     print(record["loading"], record["precision"])
     return record
@@ -271,7 +283,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the JSON; nothing is written without it")
     parser.add_argument("--only", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS), help="these workloads")
     parser.add_argument(
-        "--rounds", type=int, default=3, help="turns of each implementation (five times as many for W1, W5)"
+        "--rounds",
+        type=int,
+        default=3,
+        help=f"turns of each implementation (five times as many for {', '.join(SHORT)})",
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="times only: no memory, no evaluation, no K = 50")
@@ -298,7 +313,9 @@ def main() -> None:
         before = record.get("float32", {}).get("rows", [])
         record["float32"] = measure_errors(describe_machine("cpu"), options.errors or list(CASES), before)
     else:
-        record = measure_all(options.only, options.rounds, options.device, options.quick)
+        there = options.out is not None and options.out.is_file()
+        before = json.loads(options.out.read_text(encoding="utf-8")) if there else None
+        record = measure_all(options.only, options.rounds, options.device, options.quick, before)
     if options.out is not None:
         write_atomically(options.out, json.dumps(record, indent=1) + "\n")
 

@@ -82,4 +82,14 @@ WORKLOADS = {
     "W3": Workload("Omniglot's shape, 20-way 1-shot, 8 tasks, 100 query images", 8, 20, 1, 5),
     "W4": Workload("Mini-ImageNet's shape, 5-way 5-shot, 2 tasks", 2, 5, 5, 15, 32, 84, 3, inner_lr=0.01),
     "W5": Workload("strided network, 5-way 1-shot, 8 tasks, 5 query images", 8, 5, 1, 1, downsample="stride"),
+    "W6": Workload("what MAML++ trains on Omniglot with, 5-way 1-shot, 8 tasks, 5 query images", 8, 5, 1, 1),
+    "W7": Workload(
+        "the same for MAML as its authors train it: one inner step, 25 query images",
+        8,
+        5,
+        1,
+        5,
+        inner_lr=0.4,
+        inner_steps=1,
+    ),
 }

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from mamlkit.bench import __main__ as bench
-from mamlkit.bench import precision
-from mamlkit.bench.implementations import IMPLEMENTATIONS, MODES, implementations_for
+from mamlkit.bench import floors, precision
+from mamlkit.bench.implementations import IMPLEMENTATIONS, MODES, implementations_for, without_statistics
 from mamlkit.bench.precision import CASES, PASS
 from mamlkit.bench.workloads import WORKLOADS
 
@@ -46,6 +47,26 @@ def test_ratios_are_of_the_same_turn(monkeypatch):
     assert found["other"] == {"ms": 2000.0, "ratio_to_loop": 0.5}  # of 1/2, 2/4 and 3/1
 
 
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_multiplications_of_a_forward_pass_are_those_that_torch_counts(name):
+    workload = replace(WORKLOADS[name], tasks=1)
+    points = workload.batch(torch.float32).support_x[0]
+    with FlopCounterMode(display=False) as counter:
+        without_statistics(workload.model())(points)
+    assert counter.get_total_flops() == 2 * len(points) * sum(floors._layers(workload))
+
+
+def test_multiplications_of_a_meta_step():
+    once = replace(WORKLOADS["W6"], tasks=1, inner_steps=1)
+    first, *others = floors._layers(once)
+    support = query = 5
+    maml = support * (6 * first + 9 * sum(others)) + query * (2 * first + 3 * sum(others))
+    assert floors.multiplications(once, "maml") == floors.multiplications(once, "maml++") == maml
+    four = replace(once, tasks=3, inner_steps=4)
+    assert floors.multiplications(four, "maml++") == 12 * maml
+    assert floors.multiplications(four, "maml") == 12 * maml - 9 * query * (2 * first + 3 * sum(others))
+
+
 def test_peak_memory_of_a_fresh_process():
     found = bench.peak_mb("W1", "maml", "loop", 1, "cpu")
     assert 50 < found["peak_mb"] < 5000 and found["seconds"] > 0
@@ -68,13 +89,14 @@ def test_the_record_holds_every_workload():
     ratios = {}
     for row in record["rows"]:
         keys = {"workload", "mode", "implementation", "inner_steps", "ms", "ratio_to_loop"}
-        assert keys <= row.keys() <= keys | {"peak_mb", "float32_error"}
-        assert row["ms"] > 0 and row["ratio_to_loop"] > 0 and row.get("peak_mb", 1) > 0
+        assert keys <= row.keys() <= keys | {"peak_mb", "float32_error", "floors"}
+        assert row["ms"] > 0 and row["ratio_to_loop"] > 0 and row.get("peak_mb", 1) > 0 and row.get("floors", 2) > 1
         ratios[row["workload"], row["mode"], row["implementation"], row["inner_steps"]] = row["ratio_to_loop"]
-    for name in WORKLOADS:
+    for name, workload in WORKLOADS.items():
+        steps = workload.inner_steps
         for mode in MODES:
-            assert ratios[name, mode, "loop", 5] == 1
-            assert {(name, mode, each, 5) for each in ("mamlkit", "higher", "torchopt")} <= ratios.keys()
+            assert ratios[name, mode, "loop", steps] == 1
+            assert {(name, mode, each, steps) for each in ("mamlkit", "higher", "torchopt")} <= ratios.keys()
     for implementation in ("loop", "mamlkit", "mamlkit-lean"):
         assert {("W4", "maml", implementation, steps) for steps in (1, 50)} <= ratios.keys()
     assert ("600 tasks of W5", "evaluation", "mamlkit", 5) in ratios
