@@ -7,13 +7,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
 import pictures
+from chromium import find_chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "_build" / "html" / "book" / "01_why_learn_to_learn.html"
@@ -38,6 +37,5 @@ def take(browser_path: str) -> None:
 
 
 if __name__ == "__main__":
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    take(os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names))))
+    take(find_chromium())
     print(f"{PICTURE}: {PICTURE.stat().st_size / 1000:.0f} kB")
