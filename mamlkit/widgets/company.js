@@ -144,7 +144,7 @@ function render({ model, el }) {
     status.say(`${verdict.textContent} Probabilities: ${p.map((value, c) => `class ${c} ${format(value, 2, false)}`).join(", ")}.`);
   }
 
-  return mount({ model, el }, root, ["way", "present"], draw, draw, stripBox);
+  return mount({ model, el }, root, ["way", "present"], draw, draw);
 }
 
 export default { render };

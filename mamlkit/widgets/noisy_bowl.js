@@ -208,7 +208,7 @@ function render({ model, el }) {
     status.say(`Rate from ${format(begin, 3, false)} to ${format(end, 3, false)}, noise ${format(sigma, 1)}. ${verdict.textContent}`);
   }
 
-  return mount({ model, el }, root, ["first", "last", "noise", "seed"], oncePerFrame(draw), layout, row);
+  return mount({ model, el }, root, ["first", "last", "noise", "seed"], oncePerFrame(draw), layout);
 }
 
 export default { render };
