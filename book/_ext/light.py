@@ -22,6 +22,7 @@ def lighten(app: Sphinx, exception: Exception | None) -> None:
     formulas.typeset(pages, out / "_static")
     pictures.shrink(pages)
     scripts.put_last(pages)
+    scripts.spare_layout(out)
     stylesheets.unite(pages, out)
     for path, text in pages.items():
         if text != before[path]:

@@ -22,6 +22,19 @@ ONLY_WITH = {
     "widget_host.js": "widget-view+json",
 }
 
+THEME = "_static/scripts/pydata-sphinx-theme.js"
+# All that may scroll, which the theme measures when a page opens: scrollers.js does so where the reader is.
+MEASURED = re.compile(r'document\.querySelectorAll\(\["pre",[^\]]*\]\.join\(", "\)\)')
+
+
+def spare_layout(out: Path) -> None:
+    """Keep the theme's script from having every page laid out to its end before a reader can use it."""
+    script = out / THEME
+    before = script.read_text(encoding="utf-8")
+    after = MEASURED.sub("[]", before)
+    if after != before:
+        script.write_text(after, encoding="utf-8")
+
 
 def put_last(pages: dict[Path, str]) -> None:
     """Move a page's scripts from its head to its end, in their order, without those that it can't use."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,17 @@ def test_scripts_come_last_in_their_order(tmp_path):
     before = dict(pages)
     scripts.put_last(pages)
     assert pages == before
+
+
+def test_the_theme_measures_nothing_when_a_page_opens(tmp_path):
+    theme = Path(find_spec("pydata_sphinx_theme").origin).parent / "theme" / "pydata_sphinx_theme" / "static"
+    script = tmp_path / scripts.THEME
+    script.parent.mkdir(parents=True)
+    script.write_bytes((theme / "scripts" / script.name).read_bytes())
+    before = script.read_text(encoding="utf-8")
+    assert len(scripts.MEASURED.findall(before)) == 1, "another theme: look at what it measures now"
+    scripts.spare_layout(tmp_path)
+    after = script.read_text(encoding="utf-8")
+    assert "[].forEach(e=>{e.tabIndex=" in after and not scripts.MEASURED.search(after)
+    scripts.spare_layout(tmp_path)
+    assert script.read_text(encoding="utf-8") == after
