@@ -33,7 +33,7 @@
     bar.append("Choose an answer to see the result, or ");
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = "show it without";
+    button.textContent = "show it without choosing";
     bar.append(button, ".");
     last.after(bar, box);
     box.append(...rest);

@@ -79,6 +79,7 @@ test where they are not those of training.
 """
 
 MAIN = ("maml", "maml++")
+SHIPPED = (*MAIN, "one-step-cosine")  # whose checkpoints --weights keeps: MAML also as its paper trains it
 MULTI_STEP_SHARE = 0.1  # of the epochs: the paper anneals the multi-step loss for 10 of 100
 
 BUDGETS: dict[str, dict[str, int]] = {
@@ -416,7 +417,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 write_atomically(file, to_text(record))
                 accuracy, width = 100 * record["test_accuracy"], 100 * record["test_ci95"]
                 print(f"  test accuracy {accuracy:.2f} ± {width:.2f}", flush=True)
-            if options.weights is not None and name in MAIN:
+            if options.weights is not None and name in SHIPPED:
                 record = json.loads(file.read_text(encoding="utf-8"))
                 keep_weights(record, options.data, stem, options.root, options.work, options.weights)
     if options.collect is not None:
