@@ -22,6 +22,7 @@ ROOT_PAGE = """<!DOCTYPE html>
 {meta}
 <meta http-equiv="refresh" content="0; url={target}">
 <link rel="canonical" href="{address}">
+<link rel="icon" href="_static/favicon.svg">
 </head>
 <body><main><h1>{title}</h1><p><a href="{target}">Open the book</a></p></main></body>
 </html>

@@ -69,6 +69,8 @@ def test_a_link_to_a_page_can_be_shown_with_a_picture(name):
     said = described(HTML / name)
     assert said["twitter:card"] == "summary_large_image" and len(said["og:description"]) > 100
     assert said["og:title"] and said["og:url"].startswith(ADDRESS) and len(said["og:image:alt"]) > 20
+    icon = BeautifulSoup((HTML / name).read_text(encoding="utf-8"), "html.parser").select_one("link[rel=icon]")
+    assert (HTML / name).parent.joinpath(icon["href"]).is_file(), "without it a browser asks for one that is not there"
     assert said["og:image"].startswith(ADDRESS) and (HTML / said["og:image"].removeprefix(ADDRESS)).is_file()
 
 
