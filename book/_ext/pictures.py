@@ -1,4 +1,4 @@
-"""Smaller pictures: of 256 colours, with their size in the page, and fetched when they are near the window."""
+"""Smaller pictures: PNGs of 256 colours; each with its size in the page, and fetched when it is near the window."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 PICTURE = re.compile(r"<img (?P<attributes>[^>]*?)\s*/?>")
-SOURCE = re.compile(r'src="(?P<source>[^"]+\.png)"')
+SOURCE = re.compile(r'src="(?P<source>[^"]+\.(?:png|svg))"')
+BOX = re.compile(r'<svg[^>]*viewBox="0 0 (?P<width>[\d.]+) (?P<height>[\d.]+)"')
 
 
 def shrink(pages: dict[Path, str]) -> None:
@@ -26,9 +27,17 @@ def sized(match: re.Match[str], page: Path, sizes: dict[Path, tuple[int, int]]) 
     if file is None or "width=" in attributes or "://" in attributes or not file.is_file():
         return match[0]
     if file not in sizes:
-        sizes[file] = with_fewer_colours(file)
+        sizes[file] = drawn_size(file) if file.suffix == ".svg" else with_fewer_colours(file)
     width, height = sizes[file]
     return f'<img {attributes} width="{width}" height="{height}" loading="lazy" decoding="async">'
+
+
+def drawn_size(file: Path) -> tuple[int, int]:
+    """Width and height of an SVG, in its own units: a browser needs their ratio."""
+    box = BOX.search(file.read_text(encoding="utf-8"))
+    if box is None:
+        raise ValueError(f"{file.name} has no viewBox from 0 0, so that a page can't keep room for it")
+    return round(float(box["width"])), round(float(box["height"]))
 
 
 def with_fewer_colours(file: Path) -> tuple[int, int]:

@@ -22,6 +22,13 @@ ONLY_WITH = {
     "widget_host.js": "widget-view+json",
 }
 
+# The theme decides "auto" in a script that now comes last: until then a page would show the pictures of both schemes.
+UNDECIDED = 'localStorage.getItem("theme") || "auto";'
+DECIDED = (
+    '((mode) => mode === "light" || mode === "dark" ? mode : matchMedia("(prefers-color-scheme: dark)").matches'
+    ' ? "dark" : "light")(document.documentElement.dataset.mode);'
+)
+
 THEME = "_static/scripts/pydata-sphinx-theme.js"
 # All that may scroll, which the theme measures when a page opens: scrollers.js does so where the reader is.
 MEASURED = re.compile(r'document\.querySelectorAll\(\["pre",[^\]]*\]\.join\(", "\)\)')
@@ -41,7 +48,7 @@ def put_last(pages: dict[Path, str]) -> None:
     for path, text in pages.items():
         for theirs, own in OWN_SEARCH.items() if path.name == "search.html" else ():
             text = text.replace(theirs, own)
-        head, tag, rest = text.partition("</head>")
+        head, tag, rest = text.replace(UNDECIDED, DECIDED, 1).partition("</head>")
         moved: list[str] = []
 
         def take(match: re.Match[str], page: str = text, name: str = path.name, moved: list[str] = moved) -> str:
@@ -52,8 +59,7 @@ def put_last(pages: dict[Path, str]) -> None:
             return ""
 
         head = PRELOAD.sub("", SCRIPT.sub(take, head))
-        if moved:
-            pages[path] = head + tag + rest.replace(BEHIND, "".join(moved) + BEHIND, 1)
+        pages[path] = head + tag + rest.replace(BEHIND, "".join(moved) + BEHIND, 1)
 
 
 def is_used(attributes: str, page: str, name: str) -> bool:

@@ -77,10 +77,13 @@ def test_pictures_say_their_size_and_wait(tmp_path):
     colours = Image.linear_gradient("L").resize((60, 40))
     Image.merge("RGB", [colours, colours.rotate(180), colours]).save(tmp_path / "a.png")
     size = (tmp_path / "a.png").stat().st_size
-    pages = {tmp_path / "a.html": '<img alt="a" src="a.png" /><img alt="b" src="https://example.org/b.png">'}
+    (tmp_path / "c.svg").write_text('<svg width="9pt" viewBox="0 0 360 187.2" version="1.1">')
+    elements = '<img alt="a" src="a.png" /><img alt="b" src="https://example.org/b.png"><img src="c.svg" />'
+    pages = {tmp_path / "a.html": elements}
     pictures.shrink(pages)
-    first, second = pages[tmp_path / "a.html"].split("><")
+    first, second, third = pages[tmp_path / "a.html"].split("><")
     assert 'width="60" height="40" loading="lazy"' in first and "lazy" not in second
+    assert 'width="360" height="187" loading="lazy"' in third
     assert (tmp_path / "a.png").stat().st_size <= size
     before = dict(pages)
     pictures.shrink(pages)
@@ -108,6 +111,15 @@ def test_scripts_come_last_in_their_order(tmp_path):
     before = dict(pages)
     scripts.put_last(pages)
     assert pages == before
+
+
+def test_the_scheme_is_decided_before_anything_is_painted(tmp_path):
+    layout = Path(find_spec("pydata_sphinx_theme").origin).parent / "theme" / "pydata_sphinx_theme" / "layout.html"
+    assert 'dataset.theme = localStorage.getItem("theme")' in layout.read_text(), "another theme: look at its head"
+    page = tmp_path / "page.html"
+    pages = {page: f"<head><script data-cfasync>dataset.theme = {scripts.UNDECIDED}</script></head><body></body>"}
+    scripts.put_last(pages)
+    assert "auto" not in pages[page] and f"dataset.theme = {scripts.DECIDED}" in pages[page]
 
 
 def test_the_theme_measures_nothing_when_a_page_opens(tmp_path):
