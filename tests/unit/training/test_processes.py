@@ -6,6 +6,7 @@ import csv
 import importlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -90,9 +91,12 @@ def test_killed_at_a_random_moment_and_resumed_bit_for_bit(folder, monkeypatch):
     options = f"{MLP} --epochs 3 --steps-per-epoch 20 --checkpoint-every 3"
     process = start(folder, "-m", "mamlkit", "train", "--out", "killed", *options.split())
     checkpoints = folder / "killed" / "checkpoints"
-    delay = 0.5 * int.from_bytes(os.urandom(1), "big") / 255  # another moment each time
+    step = 3 * random.SystemRandom().randint(
+        1, 16
+    )  # another moment each time: after this checkpoint, and a little later
+    delay = random.SystemRandom().uniform(0, 0.02)
     try:
-        wait_for(lambda: any(checkpoints.glob("*.json")), process)
+        wait_for(lambda: any(file.stem >= f"step-{step:08d}" for file in checkpoints.glob("step-*.json")), process)
         time.sleep(delay)
     finally:
         process.send_signal(signal.SIGKILL)
@@ -104,7 +108,7 @@ def test_killed_at_a_random_moment_and_resumed_bit_for_bit(folder, monkeypatch):
     one, other = last(folder, "killed"), last(folder, "whole")
     assert one.keys() == other.keys() and len(one) > 20
     for name, value in one.items():
-        assert torch.equal(value, other[name]), f"{name} differs after a kill {delay:.3f} s after the first checkpoint"
+        assert torch.equal(value, other[name]), f"{name} differs after a kill {delay:.3f} s after step {step}"
 
 
 def test_two_processes_give_the_parameters_of_one(folder, monkeypatch):
