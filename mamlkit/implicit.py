@@ -96,7 +96,7 @@ class ImplicitLearner(Learner):
         single = not group.has_axis
         shapes = [value.shape if single else value.shape[1:] for value in here.values()]
 
-        def flat(values: Iterable[Tensor]) -> Tensor:  # a row a task
+        def flat(values: Iterable[Tensor]) -> Tensor:  # a row per task
             return torch.cat([value.reshape(-1, shape.numel()) for value, shape in zip(values, shapes, strict=True)], 1)
 
         def product(rows: Tensor) -> Tensor:  # (H + lambda I) rows

@@ -34,7 +34,7 @@ def class_means(
     """The mean of the features ``(points, features)`` of each class, ``(ways, features)``: equation (1).
 
     Args:
-        features: one row a point.
+        features: one row per point.
         labels: class numbers from 0 to ``ways - 1``, each at least once.
         ways: how many classes.
 

@@ -222,8 +222,8 @@ def check_interval(answer: Callable[..., Any]) -> None:
                 1.96 * wide.std(1).mean() / math.sqrt(points),
             "n is the number of tasks, not of points.": 1.96 * loss.std() / math.sqrt(tasks * points),
             "n is the number of tasks, not the number of points of a task.": 1.96 * loss.std() / math.sqrt(points),
-            "The wrong axis is averaged: one number per task is wanted, mean(1).": 1.96 * by_point.std() / math.sqrt(points),
-            "The wrong axis is averaged: one number per task is wanted, mean over axis 1.":
+            "The wrong axis is averaged: return one number per task, mean(1).": 1.96 * by_point.std() / math.sqrt(points),
+            "The wrong axis is averaged: return one number per task, mean over axis 1.":
                 1.96 * by_point.std() / math.sqrt(tasks),
             "The root of n is missing: this is how far single tasks spread, not how well their mean is known.":
                 1.96 * loss.std(),
@@ -233,7 +233,7 @@ def check_interval(answer: Callable[..., Any]) -> None:
             "This uses the variance; take its root.": 1.96 * loss.var() / math.sqrt(tasks),
             "This is the standard deviation with n in the denominator; the sample standard deviation has n - 1.":
                 1.96 * loss.std(correction=0) / math.sqrt(tasks),
-            "This is the whole width; half of it is wanted.": 2 * truth,
+            "This is the whole width; return half of it.": 2 * truth,
             "The errors of a task are summed; its loss is their mean.": truth * points,
             "This is the mean loss itself.": loss.mean(),
             "This uses the quantile of Student's t. Defensible for few tasks; here 1.96 is asked for.":
@@ -275,7 +275,7 @@ def check_steps(answer: Callable[..., Any]) -> None:
         5: "Off by one: index 0 is before any step.",
         of_own_steps: "This is the average of the tasks' own first steps. Average the losses first, then look for the step.",
         3: "One step too early, or the tasks' own first steps averaged. Average the losses first, then look for the step.",
-        8: "This is the last step. The first one that reaches the target is wanted.",
+        8: "This is the last step. Return the first one that reaches the target.",
     }
     settings: tuple[tuple[Tensor, float, float, dict[float, str]], ...] = (
         (uneven, 3.0, 4, other_numbers),

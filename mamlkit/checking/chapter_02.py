@@ -54,9 +54,9 @@ def check_inner_loop(answer: Callable[..., Any]) -> None:
             "Only one step is taken, whatever steps says.": path[1],
             "One step too many is taken.": path[steps + 1],
             "One step too few is taken.": path[steps - 1],
-            "These are the parameters along the whole way; those after the last step alone are wanted.":
+            "These are the parameters along the whole way; return those after the last step alone.":
                 torch.stack(path[: steps + 1]),
-            "These are the parameters after every step; those after the last step alone are wanted.":
+            "These are the parameters after every step; return those after the last step alone.":
                 torch.stack(path[1 : steps + 1]),
         }  # fmt: skip
         cases.append(expect((theta, _support_loss, steps, alpha), path[steps], mistakes))

@@ -42,7 +42,7 @@ def check_angle(answer: Callable[..., Any]) -> None:
         mistakes = {
             "The sign of the cosine is lost: where alpha h exceeds 1 the angle can be more than 90 degrees.":
                 torch.minimum(truth, 180 - truth),
-            "This is in radians: degrees are wanted.": torch.deg2rad(truth),
+            "This is in radians: return degrees.": torch.deg2rad(truth),
             "This is the cosine: the angle is its arccosine, in degrees.": torch.cos(torch.deg2rad(truth)),
             "The factor is there once; each of the K steps contributes one.": turned(1 - alpha * curvatures),
             "This is one step of size K alpha; K steps give a power.": turned(1 - K * alpha * curvatures),
@@ -107,7 +107,7 @@ def check_truncated(answer: Callable[..., Any]) -> None:
                 _gradient(support, query, _adapted(support, path[0], -alpha, K - m), -alpha, m),
             "The sign is wrong: give the gradient itself, the optimiser walks against it.": -truth,
             "This is theta minus theta^(K): Reptile's direction, without the query set.": path[0] - path[-1],
-            "These are the adapted weights; the gradient of the query loss, sent back, is wanted.": path[-1],
+            "These are the adapted weights; return the gradient of the query loss, sent back.": path[-1],
             "This is the query loss, not its gradient.": query(path[-1]),
         }  # fmt: skip
         cases.append(expect((support, query, path[0].clone(), alpha, K, m), truth, mistakes))
@@ -181,9 +181,9 @@ def check_reptile(answer: Callable[..., Any]) -> None:
             "Only the last task counts; take the mean over all.": moves[-1],
             "Only the first task counts; take the mean over all.": moves[0],
             "This is the mean of the adapted weights; the direction is theta minus it.": ends.mean(0),
-            "This is divided by alpha; here the plain difference is wanted.": truth / alpha,
-            "This is divided by alpha K; here the plain difference is wanted.": truth / (alpha * K),
-            "This is divided by K; here the plain difference is wanted.": truth / K,
+            "This is divided by alpha; return the plain difference.": truth / alpha,
+            "This is divided by alpha K; return the plain difference.": truth / (alpha * K),
+            "This is divided by K; return the plain difference.": truth / K,
             "This is the gradient at theta, averaged over tasks: ordinary training, without inner steps.":
                 torch.stack([grad(loss)(theta) for loss in losses]).mean(0),
             "Only one inner step was taken; there are K.":

@@ -95,7 +95,7 @@ def check_half_width(answer: Callable[..., Any]) -> None:
             "This is the variance: take its root.": 1.96 * sd**2 / root,
             "The standard deviation of the tasks at hand is a little too small: divide by the number of tasks minus 1.":
                 1.96 * per_task.std(correction=0) / root,
-            "This is in per cent; a fraction is wanted.": 196 * sd / root,
+            "This is in per cent; return a fraction.": 196 * sd / root,
         }  # fmt: skip
         cases.append(expect((hits,), 1.96 * sd / root, mistakes))
     judge("5.2", answer, cases, "One accuracy a task, then the spread of the tasks.")
@@ -325,7 +325,7 @@ def _why_other_scores(
     if close(given, truth):
         return f"The numbers are right, the shape is {tuple(given.shape)}: one image was asked for, so take its row, ({ways},)."
     if close(given, truth.softmax(0)) or close(given, truth.log_softmax(0)):
-        return "These are probabilities, or their logarithms; the network's own scores are wanted, without a softmax."
+        return "These are probabilities, or their logarithms; return the network's own scores, without a softmax."
     batch = torch.cat([image[None], support_x])  # (1 + ways, 1, height, width)
     with torch.no_grad():
         together = learner.predict(batch, path[-1])  # (1 + ways, ways)
@@ -334,14 +334,14 @@ def _why_other_scores(
                 learner.predict(image[None], path[-1])[0],
             "The network has not adapted: these are the scores with the initialisation.": learner.predict(batch, path[0])[0],
             "The network has not adapted, and the image stands alone in the batch.": learner.predict(image[None], path[0])[0],
-            "The network took one inner step; adapt returns the path, its last entry is wanted.":
+            "The network took one inner step; adapt returns the whole path; return the scores at its last entry.":
                 learner.predict(batch, path[1])[0],
             "These are the scores of a support image: take the row in which the image is.": together[-1],
             "These are the scores of the first support image: take the row in which the image is.": together[1],
         }  # fmt: skip
     if given.numel() == 1 and ways > 1:
         if given.item() == together[0].argmax().item():
-            return "This is the class; the scores of all classes are wanted, before the argmax."
+            return "This is the class; return the scores of all classes, before the argmax."
         return f"{ways} scores were expected, this is one number."
     if given.squeeze().shape == together.shape:
         return "These are the scores of the whole batch: return the row of the image alone."

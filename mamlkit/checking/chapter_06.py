@@ -36,7 +36,7 @@ def check_seen(answer: Callable[..., Any]) -> None:
         mistakes = {
             "The start is in the mean: it is the loss before any step; average over the K steps.": pair(last, losses.mean()),
             "This is the sum over the steps; equal weights are 1/K each.": pair(last, after.sum()),
-            "This is the sum, and the start is in it; the mean over the K steps is wanted.": pair(last, losses.sum()),
+            "This is the sum, and the start is in it; return the mean over the K steps.": pair(last, losses.sum()),
             "The sum over the steps is divided by K + 1; there are K steps.": pair(last, after.sum() / len(losses)),
             "The last step is missing from the mean, and the start is in it.": pair(last, losses[:-1].mean()),
             "The last step is missing from the mean.": pair(last, losses[1:-1].mean()),
@@ -182,14 +182,14 @@ def check_compare(answer: Callable[..., Any]) -> None:
             "This is the standard deviation over seeds; divide by the root of 5 and multiply by 2.776.":
                 pair(center, difference.std()),
             "The sign is wrong: a minus b.": pair(-center, wide),
-            "This is the whole width of the interval; half of it is wanted.": pair(center, 2 * wide),
+            "This is the whole width of the interval; return half of it.": pair(center, 2 * wide),
             "The tasks are the sample here: average over tasks first, so that five numbers are left.":
                 pair(center, 1.96 * per_task.std() / 40**0.5),
-            "The wrong axis is averaged: a row is a seed, and one number a seed is wanted, mean(1).":
+            "The wrong axis is averaged: a row is a seed; return one number per seed, mean(1).":
                 pair(center, STUDENT_T * per_task.std() / 5**0.5),
-            "The wrong axis is averaged, mean(0): that leaves a number for each task. One for each seed is wanted, mean(1).":
+            "The wrong axis is averaged, mean(0): that leaves a number for each task. Return one for each seed, mean(1).":
                 pair(center, STUDENT_T * per_task.std() / 40**0.5),
-            "The wrong axis is averaged, and 1.96 is for many values: one number a seed is wanted, mean(1).":
+            "The wrong axis is averaged, and 1.96 is for many values: return one number per seed, mean(1).":
                 pair(center, 1.96 * per_task.std() / 5**0.5),
         }  # fmt: skip
         cases.append(expect((a, b), pair(center, wide), mistakes))
@@ -275,7 +275,7 @@ def check_careful(answer: Callable[..., Any]) -> None:
             "A try that failed is not taken back: each try starts from the point where the step starts.": walk(adds=True),
             "A step that would raise the loss is left out; try a smaller one.": walk(stays=True),
             "One step too many is taken, or the start is missing: K + 1 points, theta first.": walk(K=steps + 1)[1:],
-            "This is the last point alone; all K + 1 are wanted.": truth[-1],
+            "This is the last point alone; return all K + 1.": truth[-1],
             "The start is missing: K + 1 points, theta first.": truth[1:],
         }  # fmt: skip
         cases.append(expect((f, theta.clone(), alpha, steps), truth, mistakes))

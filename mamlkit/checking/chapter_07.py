@@ -85,12 +85,12 @@ def check_flip(answer: Callable[..., Any]) -> None:
             if (pair[0] - pair[1]) @ (start.new_full((steps,), (1 - e / E) / steps) + e / E * FinalStep().weights(steps)) > 0
         )  # fmt: skip
         mistakes = {
-            "This is the last epoch in which A is preferred; the next one is wanted.": truth - 1,
+            "This is the last epoch in which A is preferred; return the next one.": truth - 1,
             "This is one too many: epochs are counted from 0.": truth + 1,
             "This is E, when only the last step counts; B can be preferred earlier.": E,
             "This leaves out the floor: the early steps keep 0.03/K until annealing ends.": without_floor,
-            "This is the first epoch in which A is preferred; B is wanted.": _flip(pair.flip(0), E),
-            "This is where the two lines cross; wanted is the first whole epoch after it.":
+            "This is the first epoch in which A is preferred; return that of B.": _flip(pair.flip(0), E),
+            "This is where the two lines cross; return the first whole epoch after it.":
                 E * gap / (gap - final_gap),
             "This is the step, not the epoch, from which B is lower.": _first_step(pair),
             "This is the step, counted from 0, from which B is lower: compare weighted losses, an epoch at a time.":
@@ -136,8 +136,8 @@ def check_meta_loss(answer: Callable[..., Any]) -> None:
             "This is the mean over all of losses, the one before adaptation included, without weights.": losses.mean(),
             "Only the last step counts here: this is MAML's loss.": losses[-1].mean(),
             "Epochs are counted from 0: this is the next epoch's loss.": weighed(annealed.weights(K, epoch + 1)),
-            "This is one number a task; take their mean.": weights @ after,
-            "This is one number a step; weigh them and add them up.": after.mean(1),
+            "This is one number per task; take their mean.": weights @ after,
+            "This is one number per step; weigh them and add them up.": after.mean(1),
         }  # fmt: skip
         cases.append(expect((losses.requires_grad_(), outer_step, steps_per_epoch, E), truth, mistakes))
     if not judge("7.3", answer, cases, None):

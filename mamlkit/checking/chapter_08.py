@@ -139,7 +139,7 @@ def check_make(answer: Callable[..., Any]) -> None:
         if what := _fault(sizes, parameters, rate, K):
             wrong("8.3", what)
             return
-    correct("8.3", "One rate a tensor and step: for a model with 10 tensors and K = 5, fifty numbers.")
+    correct("8.3", "One rate per tensor and step: for a model with 10 tensors and K = 5, fifty numbers.")
 
 
 def _fault(sizes: Any, parameters: Mapping[str, Tensor], rate: float, K: int) -> str | None:
@@ -155,11 +155,11 @@ def _fault(sizes: Any, parameters: Mapping[str, Tensor], rate: float, K: int) ->
             return f"{name}: a tensor was expected, this is {type(value).__name__}: an optimiser cannot train it."
         shape, full = tuple(value.shape), tuple(parameters[name].shape)
         if shape == ():
-            return f"{name}: this is one rate for all steps; one for each of the {K} steps is wanted, shape ({K},)."
+            return f"{name}: this is one rate for all steps; return one for each of the {K} steps, shape ({K},)."
         if shape in (full, (K, *full)) and shape != (K,):
-            return f"{name}: this is a rate for every single entry, as in Meta-SGD; LSLR has one a tensor and step, shape ({K},)."
+            return f"{name}: this is a rate for every single entry, as in Meta-SGD; LSLR has one per tensor and step, shape ({K},)."
         if shape != (K,):
-            return f"{name}: shape ({K},) was expected, one rate a step; this has {shape}."
+            return f"{name}: shape ({K},) was expected, one rate per step; this has {shape}."
         if not value.requires_grad:
             return f"{name}: requires_grad is False, so that no gradient would ever reach it."
         if not value.is_leaf:

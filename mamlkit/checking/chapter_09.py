@@ -181,7 +181,7 @@ def check_quiet_outputs(answer: Callable[..., Any]) -> None:
         )
     if close(outputs, by_running):
         return wrong(
-            "9.3", "These are the outputs with running statistics; the batch's own are wanted. Leave the mode alone."
+            "9.3", "These are the outputs with running statistics; return the batch's own. Leave the mode alone."
         )
     if not close(outputs, truth):
         return wrong("9.3", "The outputs are not those of model(x) in training mode.")
@@ -223,7 +223,7 @@ def check_share_in_common(answer: Callable[..., Any]) -> None:
         mistakes = {
             "This is the rest, what differs from task to task; the share in common is 1 minus it.": 1 - truth,
             "This is a ratio of lengths: leave the squares, take no root.": truth.sqrt(),
-            "The mean is taken over channels; a row holds one number a channel, the mean over tasks.":
+            "The mean is taken over channels; a row holds one number per channel, the mean over tasks.":
                 moves.mean(1).square().mean() / total,
             "The mean is taken over tasks and channels together; a row holds a number for each channel.":
                 moves.mean().square() / total,

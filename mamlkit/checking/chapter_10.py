@@ -182,7 +182,7 @@ def check_start_rate(answer: Callable[..., Any]) -> None:
             "The sum of the cosines is 1, not -1: step 0 has a cosine of 1, and no step has -1.":
                 last + 2 * steps * (rate - last) / (steps - 1),
             "This starts at the constant rate: then the cosine's rates add up to about half.": rate,
-            "This is the sum of the rates; the first of them is wanted.": steps * rate,
+            "This is the sum of the rates; return the first of them.": steps * rate,
         }  # fmt: skip
         cases.append(expect((rate, steps, last), last + 2 * steps * (rate - last) / (steps + 1), mistakes))
     judge("10.5", answer, cases, "Twice the way from last to the constant rate, but for the step without a partner.")

@@ -120,7 +120,7 @@ def check_difference(answer: Callable[..., Any]) -> None:
                 pair(mean, difference.std()),
             "The standard deviation is divided by the number of tasks; divide by its root.":
                 pair(mean, 1.96 * difference.std() / 50),
-            "This is the whole width; half of it is wanted.": pair(mean, 2 * 1.96 * error),
+            "This is the whole width; return half of it.": pair(mean, 2 * 1.96 * error),
             "These are the losses; the accuracies are asked for.":
                 pair((worse := (1.5 - values[0]).square() - (1.5 - values[1]).square()).mean(), 1.96 * worse.std() / root),
             "The half width of a alone is no interval of the difference.": pair(mean, 1.96 * values[0].std() / root),

@@ -305,7 +305,7 @@ def check_eight(test: Callable[..., Any]) -> None:
     """Exercise 12.5, one test that catches eight broken learners.
 
     Args:
-        test: of ``meta_gradient(support_losses, query_losses, theta, alpha, K)``, with lists of losses, one a task.
+        test: of ``meta_gradient(support_losses, query_losses, theta, alpha, K)``, with lists of losses, one per task.
     """
     if is_blank(test):
         not_attempted("12.5")

@@ -144,7 +144,7 @@ def check_solve(answer: Callable[..., Any]) -> None:
     if not judge("13.3", answer, cases, None, tolerance=1e-3):
         return
     if any(len(calls) > 2 * steps + 2 for calls, steps in counts):
-        wrong("13.3", "The numbers are right, with more products than needed: one a step is enough. Was H built?")
+        wrong("13.3", "The numbers are right, with more products than needed: one per step is enough. Was H built?")
     else:
         correct("13.3", "One product a step, and no matrix.")
 

@@ -172,7 +172,7 @@ def check_best_row(answer: Callable[..., Any]) -> None:
             return [step, gap]
 
         mistakes = {
-            "This is the step of the last validation; the one with the lowest validation loss is wanted.":
+            "This is the step of the last validation; return the one with the lowest validation loss.":
                 pair(step=last["step"]),
             "This is the step with the lowest meta-loss: training tasks have no say in which checkpoint is best.":
                 pair(step=min(rows, key=lambda row: row["meta_loss"])["step"]),

@@ -56,7 +56,7 @@ def glyphs(
         shots: support images per class.
         queries: query images per class.
         rotations: in training, count each quarter turn of a character as a class of its own. Other splits never turn.
-        seed: of the drawings. Those of 0 ship and are the same images everywhere. Those of another seed are made in seconds
+        seed: of the drawings. Those of 0 ship and are the same images everywhere. Those of a different seed are made in seconds
             the first time, then kept in the cache folder; single grey levels depend on the processor and on the versions of
             Pillow, matplotlib and torch. The seed does not change which characters are in which split.
 

@@ -4,7 +4,7 @@
 
 The creatures are those that the chapter draws. A run trains on some kinds, and on the first pictures of each. Then it is
 judged on tasks of these very pictures and on tasks of kinds that no run trains on, the same for all. The seed chooses the kinds,
-the initial weights and the tasks. All runs have 5-way 1-shot tasks with one query image a class, since with two pictures
+the initial weights and the tasks. All runs have 5-way 1-shot tasks with one query image per class, since with two pictures
 of a class there are no more, and the same number of tasks: only what these are drawn from differs.
 """
 

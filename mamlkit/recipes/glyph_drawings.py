@@ -73,7 +73,7 @@ def fingerprint() -> str:
 
 @contextmanager
 def _float32() -> Iterator[None]:
-    """Whatever torch's default type is: in another one the random numbers, and with them the drawings, would be others."""
+    """Whatever torch's default type is: in a different one the random numbers would differ, and with them the drawings."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:

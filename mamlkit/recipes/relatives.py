@@ -3,7 +3,7 @@
     python -m mamlkit.recipes.relatives --out mamlkit/records --work runs/relatives.pt
 
 Glyphs, 5-way 1-shot, with a strided conv4 of 16 filters. For each seed all learners share the initial weights and the stream of
-tasks, 4 a meta-batch with 5 query images a class, and have 300 outer steps whose rate falls along half a cosine. Inner loops
+tasks, 4 per meta-batch with 5 query images per class, and have 300 outer steps whose rate falls along half a cosine. Inner loops
 have one step of 0.4, and Adam takes the outer steps. But for Reptile, of which one inner step would make ordinary training: it
 has 3; it splits no task, so that its inner loop sees all images; and its outer steps are plain ones, as in its paper. Their rate
 is chosen on validation tasks, and so are the inner rates of ANIL, whose head alone has to make all of the difference, and of

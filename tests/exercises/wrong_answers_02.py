@@ -253,16 +253,6 @@ WRONG = {
     ],
 }
 
-RIGHT = {
-    "ex-mend": [
-        mend(),
-        mend(zero="theta.grad = None"),
-        mend(result="theta.tolist()"),
-        mend(zero="pass").replace("optimiser.step()", "optimiser.step()\n        optimiser.zero_grad()"),
-        mend(start="point = theta.clone()"),
-    ],
-}
-
 # Right answers in other styles: with torch.func, as a list, as a dict, as arrays, with an axis too many.
 RIGHT = {
     "ex-inner-loop": [
@@ -295,4 +285,11 @@ def outer_objective(theta, tasks, alpha):
     ],
     "ex-wrong-lines": ['wrong_lines = {"A": "line 3", "B": "4", "C": 2.0}'],
     "ex-episode": ['images = {"support": torch.tensor(5), "query": 75.0, "forward": [400]}'],
+    "ex-mend": [
+        mend(),
+        mend(zero="theta.grad = None"),
+        mend(result="theta.tolist()"),
+        mend(zero="pass").replace("optimiser.step()", "optimiser.step()\n        optimiser.zero_grad()"),
+        mend(start="point = theta.clone()"),
+    ],
 }

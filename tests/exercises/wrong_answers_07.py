@@ -149,7 +149,7 @@ WRONG = {
         (LOSS.format(epoch=EPOCH, result="losses.mean()"), "the one before adaptation included"),
         (LOSS.format(epoch=EPOCH, result="losses[-1].mean()"), "Only the last step counts"),
         (LOSS.format(epoch=f"{EPOCH} + 1", result="(weights @ losses[1:]).mean()"), "counted from 0"),
-        (LOSS.format(epoch=EPOCH, result="weights @ losses[1:]"), "one number a task"),
+        (LOSS.format(epoch=EPOCH, result="weights @ losses[1:]"), "one number per task"),
         (
             LOSS.replace("len(losses) - 1", "len(losses)").format(epoch=EPOCH, result="(weights @ losses).mean()"),
             "The loss before adaptation is in it",

@@ -105,7 +105,7 @@ WRONG = {
         (MAKE.format(result="[torch.full((K,), rate, requires_grad=True) for n in parameters]"), "A dict from"),
         (
             MAKE.format(result="{n: torch.full((K + 1,), rate, requires_grad=True) for n in parameters}"),
-            "one rate a step",
+            "one rate per step",
         ),
         (MAKE.format(result="{'alpha': torch.full((K,), rate, requires_grad=True)}"), "The names are to be"),
     ],
