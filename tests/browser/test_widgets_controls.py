@@ -18,6 +18,7 @@ FIGURES = {
     "diagnose": "w.Diagnose()",
     "episode": "w.Episode(mamlkit.maml(network, inner_steps=1, inner_lr=0.4), tasks, questions=6)",
     "company": "w.Company(ways, tasks.support_x[0], tasks.query_x[0][cast], tasks.query_y[0][cast])",
+    "noise": "w.NoisyBowl()",
 }
 NUMBER = {name: i for i, name in enumerate(FIGURES)}
 CELLS = [
@@ -86,6 +87,10 @@ PLACES = [
     ("company", "its own class", lambda s: s["row"] == [0b110000]),
     ("company", "all 6", lambda s: s["row"] == [0b111111] and s["tried"] == [4]),
     ("company", "alone", lambda s: s["row"] == [0]),
+    ("noise", "no noise", lambda s: s["noise"] == [0] and s["constant"][-1] < s["cosine"][-1]),
+    ("noise", "the rate stays", lambda s: s["first"] == s["last"] and s["constant"] == s["cosine"]),
+    ("noise", "start at 0.01", lambda s: s["first"] == [0.01] and s["constantRms"][-1] < s["cosineRms"][-1]),
+    ("noise", "cosine to 0", lambda s: s["last"] == [0] and s["cosineRms"][-1] < s["constantRms"][-1]),
 ]
 
 
@@ -121,6 +126,7 @@ PLAYS = [
     ("grades", "play the epochs", "epoch of MAML++", "epoch", 10),
     ("annealing", "play the epochs", "epoch e", "epoch", 20),
     ("bowl", "play the steps", "inner steps K", "innerSteps", 8),
+    ("noise", "play the steps", "step", "step", 300),
 ]
 
 
@@ -199,7 +205,7 @@ def test_what_can_be_dragged_and_nothing_else_looks_like_it(page):
                 .filter((node) => getComputedStyle(node).cursor === "grab" && !node.closest("[role=slider]")).length,
         }))""",
     )
-    handles = [7, 10, 1, 0, 10, 4, 0, 10, 0, 0, 0, 0]
+    handles = [7, 10, 1, 0, 10, 4, 0, 10, 0, 0, 0, 0, 2]
     assert [one["handles"] for one in found] == handles
     assert [one["sliders"] for one in found] == handles
     assert [one["grips"] for one in found] == handles
