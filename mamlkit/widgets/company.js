@@ -153,7 +153,7 @@ function render({ model, el }) {
     radios.forEach(({ input }, i) => (input.checked = i === way));
     bars.forEach((bar, c) => bar.update(p[c], c === argmax(p)));
     verdict.textContent = sentence(way, row, present);
-    body.replaceChildren(...Array.from({ length: ways }, (_, c) => tableRow(String(c), answers.map((rows) => format(rows[row][c], 2, false)), c === right ? { class: "mk-now" } : {})));
+    body.replaceChildren(...Array.from({ length: ways }, (_, c) => tableRow(c === right ? `${c}, right` : String(c), answers.map((rows) => format(rows[row][c], 2, false)))));
     drawStrip(way, row);
     publish(readout, { way, row, p, tried: tried[way].size });
     status.say(`${verdict.textContent} Probabilities: ${p.map((value, c) => `class ${c} ${format(value, 2, false)}`).join(", ")}.`);
