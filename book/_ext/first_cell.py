@@ -16,13 +16,15 @@ FROM_PYPI = False
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = runpy.run_path(str(ROOT / "mamlkit" / "_version.py"))["__version__"]
-SOURCE, NEEDS = (
-    ('f"mamlkit=={RELEASE}"', "a network")
-    if FROM_PYPI
-    else ('f"git+https://github.com/mamlkit/learning-to-learn@v{RELEASE}"', "git and a network")
-)
-# A UsageError is shown as one line, with no traceback, and ends "Run all" there.
-CELL = f"""\
+
+
+def first_cell(from_pypi: bool = FROM_PYPI) -> str:
+    """The cell, with one of the two sources."""
+    source, needs = 'f"git+https://github.com/mamlkit/learning-to-learn@v{RELEASE}"', "git and a network"
+    if from_pypi:
+        source, needs = 'f"mamlkit=={RELEASE}"', "a network"
+    # A UsageError is shown as one line, with no traceback, and ends "Run all" there.
+    return f"""\
 # @title Find mamlkit, or install it where it is missing
 from importlib.util import find_spec
 
@@ -30,12 +32,12 @@ from IPython.core.error import UsageError
 from IPython.utils.capture import capture_output
 
 RELEASE = "{RELEASE}"
-SOURCE = {SOURCE}
+SOURCE = {source}
 if not find_spec("mamlkit"):
     with capture_output():
         %pip install {{SOURCE}}
     if not find_spec("mamlkit"):
-        raise UsageError("mamlkit is missing: pip needs {NEEDS}.")
+        raise UsageError("mamlkit is missing: pip needs {needs}.")
     print(f"Installed mamlkit {{RELEASE}}.")
 import mamlkit
 
@@ -44,6 +46,9 @@ if mamlkit.__version__ != RELEASE:
         f"This notebook needs mamlkit {{RELEASE}}, not {{mamlkit.__version__}}: "
         f"run %pip install {{SOURCE}}, then restart the kernel."
     )"""
+
+
+CELL = first_cell()
 METADATA = {"cellView": "form", "tags": ["setup", "hide-input"]}
 
 

@@ -1,4 +1,5 @@
-"""Smaller pictures: PNGs of 256 colours; each with its size in the page, and fetched when it is near the window."""
+"""Smaller pictures: PNGs of 256 colours; each with its size in the page, and fetched when it is near the window, or at once if
+it stands near the top."""
 
 from __future__ import annotations
 
@@ -16,10 +17,19 @@ def shrink(pages: dict[Path, str]) -> None:
     """Write each PNG of the pages again where that makes it smaller, and give its element width, height and laziness."""
     sizes: dict[Path, tuple[int, int]] = {}
     for path, text in pages.items():
-        pages[path] = PICTURE.sub(lambda match, path=path: sized(match, path, sizes), text)
+        top = range(text.find("<article"), end_of_top(text))
+        pages[path] = PICTURE.sub(
+            lambda match, path=path, top=top: sized(match, path, sizes, lazy=match.start() not in top), text
+        )
 
 
-def sized(match: re.Match[str], page: Path, sizes: dict[Path, tuple[int, int]]) -> str:
+def end_of_top(text: str) -> int:
+    """Where the second section of a page begins: a picture before it may be what a reader sees first."""
+    headings = [match.start() for match in re.finditer("<h2", text)]
+    return headings[1] if len(headings) > 1 else len(text)
+
+
+def sized(match: re.Match[str], page: Path, sizes: dict[Path, tuple[int, int]], *, lazy: bool) -> str:
     """The element with what a browser must know before the picture is there."""
     attributes = match["attributes"]
     source = SOURCE.search(attributes)
@@ -29,7 +39,8 @@ def sized(match: re.Match[str], page: Path, sizes: dict[Path, tuple[int, int]]) 
     if file not in sizes:
         sizes[file] = drawn_size(file) if file.suffix == ".svg" else with_fewer_colours(file)
     width, height = sizes[file]
-    return f'<img {attributes} width="{width}" height="{height}" loading="lazy" decoding="async">'
+    waits = ' loading="lazy"' if lazy else ""
+    return f'<img {attributes} width="{width}" height="{height}"{waits} decoding="async">'
 
 
 def drawn_size(file: Path) -> tuple[int, int]:

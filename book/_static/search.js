@@ -1,6 +1,6 @@
 // The search of search.html, over SECTIONS, which the build writes (book/_ext/search.py): it works from a file, too.
 // A word counts in a section as in BM25, more in a heading; two words side by side count as a third. Pages are listed by their
-// best sections. Stemmer comes with Sphinx, in language_data.js.
+// best sections, and a page whose title says little else than what is asked counts up to twice. Stemmer comes with Sphinx, in language_data.js.
 (() => {
   "use strict";
   const FIELDS = [["heading", 4], ["text", 1], ["code", 0.3]]; // what a word weighs there
@@ -10,7 +10,8 @@
   const SAME = {
     overfit: "memorise held", underfit: "average", dataset: "data", confidence: "interval", oom: "memory", lr: "rate", nan: "overshoot diverge",
     diverge: "overshoot", explode: "overshoot", unstable: "overshoot", batchnorm: "norm", bn: "norm", speed: "time", slow: "time", fast: "time",
-    setup: "install", msl: "multi-step", da: "annealing", ca: "cosine", "first order": "fomaml",
+    setup: "install", msl: "multi-step", da: "annealing", ca: "cosine", "first order": "fomaml hessian",
+    "second order": "gradient", license: "licence", licence: "license", colab: "rocket",
   };
 
   const stemmer = new Stemmer();
@@ -23,6 +24,7 @@
   const words = (text) => [...text.matchAll(/[\p{L}\p{N}_]+(?:\+\+)?/gu)]
     .map((match) => ({ stem: stem(match[0].toLowerCase()), at: match.index, end: match.index + match[0].length }));
   const stemmed = (text) => words(text).map((word) => word.stem);
+  const telling = (text) => stemmed(text).filter((word) => !SMALL.includes(word) && !/^\d+$/.test(word));
   const same = new Map(Object.entries(SAME).map(([name, others]) => [stemmed(name).join(" "), stemmed(others)]));
 
   const places = [];
@@ -88,9 +90,12 @@
       const all = double.some(({ scores }) => scores.has(place)) ? 1 : number / asked.length;
       pages.set(place.page, [...(pages.get(place.page) ?? []), { place, score: sum * all ** 2 * place.share }]);
     }
+    const names = [asked, ...(same.get(asked.join(" ")) ?? []).map((word) => [word])];
     const answers = [...pages.values()].map((sections) => {
       sections.sort((a, b) => b.score - a.score);
-      const score = sections.reduce((sum, section, i) => sum + section.score / 2 ** i, 0);
+      const title = telling(sections[0].place.title);
+      const named = title.filter((word) => names.some((name) => name.includes(word) && name.every((part) => title.includes(part)))).length / title.length;
+      const score = (1 + named) * sections.reduce((sum, section, i) => sum + section.score / 2 ** i, 0);
       return { score, sections: sections.slice(0, PLACES).map(({ place }) => place) };
     });
     answers.sort((a, b) => b.score - a.score);

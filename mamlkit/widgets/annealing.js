@@ -43,15 +43,8 @@ function render({ model, el }) {
     slider(model, "epochs", "annealing epochs E", { min: 1, max: 15, step: 1, save }),
     slider(model, "inner_steps", "inner steps K", { min: 1, max: 5, step: 1, save }),
   ];
-  const reset = html("button", {
-    type: "button",
-    onclick: () => {
-      for (const [trait, value] of Object.entries(first)) model.set(trait, value);
-      save();
-    },
-  }, "start again");
-
   const play = player(sliders[0], "play the epochs");
+  const reset = restart(model, save, [play], first);
   const instead = (settings) => ({ ...first, ...settings });
   const places = presets(model, save, [play], [
     ["A ends lower", () => instead({ task_a: [...first.task_a.slice(0, -1), Math.max(0, Math.round(100 * (first.task_b.at(-1) - 0.1)) / 100)], inner_steps: 5 })],

@@ -108,18 +108,18 @@ function slider(model, trait, label, { min, max, step, digits = 0, save }) {
   return { node: html("label", { class: "mk-slider" }, html("span", {}, label, " = ", output), input), input, update, get, set, min, max, step };
 }
 
-// A button that moves a slider on by itself, one step a beat, and stops at its end; from there it begins anew. A hand on the
-// slider stops it. A reader who has asked for less motion gets one step a press.
+// A button that moves a slider on by itself, one stride a beat, and stops at its end; from there it begins anew. A hand on the
+// slider stops it. A reader who has asked for less motion gets one stride a press.
 const BEAT = 700; // milliseconds
 
-function player(slider, words = "play the steps") {
+function player(slider, words = "play the steps", stride = slider.step) {
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const icon = svg("path", { fill: "currentColor" });
   const text = html("span");
   let timer = null;
   const show = (playing) => {
     icon.setAttribute("d", playing ? "M1 1H4V11H1ZM7 1H10V11H7Z" : "M1 0L11 6L1 12Z");
-    text.textContent = playing ? "pause" : still ? "one step on" : words;
+    text.textContent = playing ? "pause" : still ? (stride > slider.step ? `${stride} steps on` : "one step on") : words;
   };
   const pause = () => {
     clearInterval(timer);
@@ -127,7 +127,7 @@ function player(slider, words = "play the steps") {
     show(false);
   };
   const stepOn = () => {
-    if (node.isConnected) slider.set(Math.min(slider.max, slider.get() + slider.step));
+    if (node.isConnected) slider.set(Math.min(slider.max, slider.get() + stride));
     if (!node.isConnected || slider.get() >= slider.max) pause();
   };
   const press = () => {
@@ -146,16 +146,20 @@ function player(slider, words = "play the steps") {
 
 // Buttons that go where the text says, named after what is seen there: each has words and the traits' values, or a function that
 // answers them. They stop a play.
-function presets(model, save, players, places) {
-  const goTo = (settings) => {
-    players.forEach((play) => play.pause());
-    const values = typeof settings === "function" ? settings() : settings;
-    for (const [trait, value] of Object.entries(values)) model.set(trait, value);
-    save();
-  };
-  return places.length === 0 ? "" : html("div", { class: "mk-presets", role: "group", "aria-label": "Settings to go to" },
-    ...places.map(([words, settings]) => html("button", { type: "button", onclick: () => goTo(settings) }, words)));
+function goTo(model, save, players, settings) {
+  players.forEach((play) => play.pause());
+  const values = typeof settings === "function" ? settings() : settings;
+  for (const [trait, value] of Object.entries(values)) model.set(trait, value);
+  save();
 }
+
+function presets(model, save, players, places) {
+  return places.length === 0 ? "" : html("div", { class: "mk-presets", role: "group", "aria-label": "Settings to go to" },
+    ...places.map(([words, settings]) => html("button", { type: "button", onclick: () => goTo(model, save, players, settings) }, words)));
+}
+
+// A button that puts everything back to the first settings.
+const restart = (model, save, players, first) => html("button", { type: "button", onclick: () => goTo(model, save, players, first) }, "start again");
 
 // The parts of a figure, in the same order everywhere: the picture, what a reader sees and does, and the numbers with what the
 // signs mean. The last are folded where there is little room, and stand beside the picture if `beside` says so and there is room.

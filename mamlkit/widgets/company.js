@@ -9,6 +9,7 @@ function render({ model, el }) {
   const ways = answers[0][0].length;
   const companies = 2 ** classes.length;
   const first = { present: model.get("present"), way: model.get("way") };
+  const save = () => model.save_changes();
   const group = `mk-company-${Math.random().toString(36).slice(2)}`;
   const tried = names.map(() => new Set()); // rows of the answers that the reader has seen
 
@@ -16,13 +17,13 @@ function render({ model, el }) {
   const argmax = (values) => values.indexOf(Math.max(...values));
   const set = (trait, value) => {
     model.set(trait, value);
-    model.save_changes();
+    save();
   };
 
   // ---- Pieces ----------------------------------------------------------------------------------------------------
 
   // Ink is 1: dark on a white card, in light pages and in dark ones.
-  function picture(index, side, label = null) {
+  function imageOf(index, side, label = null) {
     const node = html("canvas", { width, height, style: `display: block; width: ${side}; aspect-ratio: ${width} / ${height}; background: #fff; border-radius: 2px` });
     if (label) ["role", "aria-label"].forEach((key, i) => node.setAttribute(key, ["img", label][i]));
     else node.setAttribute("aria-hidden", "true");
@@ -37,11 +38,11 @@ function render({ model, el }) {
 
   const small = "font-size: 13px; line-height: 1.3; text-align: center";
   const question = html("div", { style: `flex: none; width: 64px; ${small}` },
-    html("div", { style: "padding: 2px; border: 3px solid var(--mk-query); border-radius: 5px" }, picture(ways, "100%", `The question: an image of class ${right}`)),
+    html("div", { style: "padding: 2px; border: 3px solid var(--mk-query); border-radius: 5px" }, imageOf(ways, "100%", `The question: an image of class ${right}`)),
     html("b", { style: "color: var(--mk-query)" }, "the question"));
   const buttons = classes.map((label, i) => {
     const said = html("span", { "aria-hidden": "true" });
-    const card = html("span", { style: "display: block; padding: 2px; border-radius: 5px" }, picture(ways + 1 + i, "100%"));
+    const card = html("span", { style: "display: block; padding: 2px; border-radius: 5px" }, imageOf(ways + 1 + i, "100%"));
     const node = html("button", {
       type: "button", "aria-label": `companion ${i + 1}, class ${label}`, style: `padding: 0; border: 0; ${small}`,
       onclick: () => {
@@ -67,7 +68,7 @@ function render({ model, el }) {
     const value = html("span", { style: "flex: none; width: 2.6em; text-align: right; font-variant-numeric: tabular-nums" });
     const name = html("span", { style: "flex: none; width: 4.2em" }, `class ${c}`);
     const node = html("li", { style: `display: flex; align-items: center; gap: 8px; height: ${BAR_ROW}px; margin: 0; padding: 0; list-style: none` },
-      html("span", { style: "flex: none; border: 1px solid var(--mk-rule)" }, picture(c, "30px")), name,
+      html("span", { style: "flex: none; border: 1px solid var(--mk-rule)" }, imageOf(c, "30px")), name,
       html("div", { style: "flex: 1 1 auto; height: 18px; border-left: 1px solid var(--mk-faint)", "aria-hidden": "true" }, fill), value);
     const update = (p, wins) => {
       fill.style.width = `${100 * p}%`;
@@ -78,27 +79,40 @@ function render({ model, el }) {
   });
   const strip = svg("svg", { role: "img" });
   const stripBox = html("div", {}, strip);
-  const verdict = html("p", { style: "font-size: 16px; font-weight: 600; margin: 6px 0; min-height: 3em" });
+  const verdict = html("p", { class: "mk-verdict", style: "font-size: 16px; font-weight: 600; margin: 6px 0; min-height: 3em" });
   const showAll = html("button", { type: "button", onclick: () => {
     for (let row = 0; row < companies; row++) tried[model.get("way")].add(row);
     draw();
   } }, `show all ${companies} companies`);
-  const again = html("button", { type: "button", onclick: () => {
-    tried.forEach((rows) => rows.clear());
-    for (const [trait, value] of Object.entries(first)) set(trait, value);
-    draw();
-  } }, "start again");
-  const readout = html("ul", { class: "mk-readout", "aria-label": "Probabilities of the question", style: "margin: 0; padding: 0" }, ...bars.map((bar) => bar.node));
+  const forget = { pause: () => tried.forEach((rows) => rows.clear()) }; // to start again is to forget what was tried
+  const again = restart(model, save, [forget], first);
+  const numbersOf = (holds) => classes.flatMap((label, i) => (holds(label, i) ? [i] : []));
+  const places = presets(model, save, [], [
+    ["alone", []],
+    ["one of each other class", numbersOf((label, i) => label !== right && classes.indexOf(label) === i)],
+    ["its own class", numbersOf((label) => label === right)],
+    [`all ${classes.length}`, numbersOf(() => true)],
+  ].map(([words, present]) => [words, { present }]));
+  const body = html("tbody");
+  const readout = html("div", { class: "mk-readout" },
+    html("table", { class: "mk-wrap" }, html("caption", {}, "Probabilities in this company, normalised with"), tableHead("class", ...names), body));
+  const picture = html("div", { class: "mk-picture" },
+    html("div", { style: "display: flex; align-items: center; gap: 12px" }, question,
+      html("ul", { "aria-label": "Probabilities of the question", style: "flex: 1 1 auto; margin: 0; padding: 0" }, ...bars.map((bar) => bar.node))),
+    stripBox);
   const status = liveRegion();
-  const root = html("div", { class: "mk-fig mk-company", role: "group", "aria-label": "Live figure: choose the company of a query image" },
-    html("p", {}, "The question and the weights stay. Press a companion to put it into the query batch, or to take it out."),
-    html("div", { style: "display: flex; align-items: flex-start; gap: 10px" }, question,
-      html("div", { role: "group", "aria-label": "Companions", style: "flex: 1 1 auto; display: grid; grid-template-columns: repeat(auto-fit, minmax(64px, 72px)); gap: 4px 8px" }, ...buttons.map((button) => button.node))),
-    html("fieldset", {}, html("legend", {}, "Normalise the question with"), ...radios.map((radio) => radio.node)),
-    html("p", { style: "margin: 6px 0 0; font-weight: 600" }, "The network's probabilities"),
-    readout, verdict, stripBox,
-    html("div", { class: "mk-controls", style: "margin-top: 6px" }, showAll, again),
-    status.node);
+  const root = figureOf("company", "choose the company of a query image", {
+    picture, numbers: readout, status,
+    does: [
+      verdict,
+      html("div", { role: "group", "aria-label": "Companions", style: "display: grid; grid-template-columns: repeat(auto-fit, minmax(48px, 72px)); gap: 4px 8px" }, ...buttons.map((button) => button.node)),
+      html("div", { class: "mk-actions" }, places),
+      html("fieldset", {}, html("legend", {}, "Normalise the question with"), ...radios.map((radio) => radio.node)),
+      html("div", { class: "mk-actions" }, showAll, again),
+      html("p", { class: "mk-help" }, "The question and the weights stay. Press a companion to put it into the query batch, or to take it out."),
+    ],
+    note: [`A tick on the line is a company that you have tried, the disc is this one. The network's answers in all ${companies} companies are stored here; nothing is computed anew.`],
+  });
 
   // ---- What is shown ---------------------------------------------------------------------------------------------
 
@@ -139,6 +153,7 @@ function render({ model, el }) {
     radios.forEach(({ input }, i) => (input.checked = i === way));
     bars.forEach((bar, c) => bar.update(p[c], c === argmax(p)));
     verdict.textContent = sentence(way, row, present);
+    body.replaceChildren(...Array.from({ length: ways }, (_, c) => tableRow(c === right ? `${c}, right` : String(c), answers.map((rows) => format(rows[row][c], 2, false)))));
     drawStrip(way, row);
     publish(readout, { way, row, p, tried: tried[way].size });
     status.say(`${verdict.textContent} Probabilities: ${p.map((value, c) => `class ${c} ${format(value, 2, false)}`).join(", ")}.`);

@@ -43,8 +43,8 @@ function render({ model, el }) {
   const picture = html("div", { class: "mk-picture" }, plot);
   const epoch = slider(model, "epoch", "epoch of MAML++", { min: 0, max: epochs, step: 1, save });
   epoch.node.querySelector("input").setAttribute("aria-label", "epoch of MAML++");
-  const reset = html("button", { type: "button", onclick: () => { model.set("rows", start); save(); } }, "start again");
   const play = player(epoch, "play the epochs");
+  const reset = restart(model, save, [play], { rows: start });
   // Row 1 with one value changed, in epoch 0: what the text and its question speak of.
   const changed = (step, value) => ({ rows: [start[0].map((old, k) => (k === step ? value : old)), start[1]], epoch: 0 });
   const places = presets(model, save, [play], kind === "scores" && steps === 5

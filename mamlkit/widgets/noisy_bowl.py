@@ -90,6 +90,7 @@ class NoisyBowl(anywidget.AnyWidget):
         last: rate at the end, from 0 to 0.1.
         noise: standard deviation of the gradients' noise, from 0 to 4.
         seed: of the noise.
+        step: how far the runs are shown, from 0 to 300.
 
     Raises:
         traitlets.TraitError: if a value is outside these bounds.
@@ -101,6 +102,7 @@ class NoisyBowl(anywidget.AnyWidget):
     last = traitlets.Float(0.0, min=0.0, max=MAX_RATE).tag(sync=True)
     noise = traitlets.Float(2.0, min=0.0, max=MAX_NOISE).tag(sync=True)
     seed = traitlets.Int(1, min=0).tag(sync=True)
+    step = traitlets.Int(STEPS, min=0, max=STEPS).tag(sync=True)
     constants = traitlets.Dict(
         default_value={"steps": STEPS, "start": list(START), "maxRate": MAX_RATE, "maxNoise": MAX_NOISE}, read_only=True
     ).tag(sync=True)

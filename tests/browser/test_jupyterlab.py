@@ -112,6 +112,25 @@ def test_an_exercise_is_checked_and_its_solution_unfolds(run_all):
     expect(folded).to_have_count(before - 1)
 
 
+def test_a_solution_typed_into_the_stub_is_found_correct(run_all):
+    notebook = nbformat.read(ROOT / "book" / EXERCISE, as_version=4)
+    stub, check, solution = next(
+        trio
+        for trio in zip(notebook.cells, notebook.cells[1:], notebook.cells[2:], strict=False)
+        if "exercise" in trio[0].metadata.get("tags", [])
+    )
+    page = run_all(EXERCISE)
+    said = page.locator(".jp-CodeCell", has_text=check.source).locator(".jp-OutputArea-output")
+    expect(said).to_contain_text("not attempted yet", timeout=PATIENCE)
+    editor = page.locator(".jp-CodeCell", has_text=stub.source.splitlines()[1].strip()).locator(".cm-content")
+    editor.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(solution.source)
+    page.keyboard.press("Shift+Enter")  # runs the cell and goes to the next one: the check
+    page.keyboard.press("Shift+Enter")
+    expect(said).to_contain_text("correct.", timeout=PATIENCE)
+
+
 def test_a_chapter_has_a_live_figure_and_a_control(run_all):
     page = run_all(CHAPTER)
     handle, place = page.locator(".mk-two-tasks .mk-handle"), page.locator(".mk-two-tasks .mk-place")

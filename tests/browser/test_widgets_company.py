@@ -55,7 +55,7 @@ def test_images_are_those_of_python(page, python):
             .filter((_, i) => i % 4 === 0))""",
     )
     ink = 255 - torch.tensor(drawn).view(12, 28, 28)
-    order = [*range(5, 12), *range(5)]  # the question and its companions stand above the classes
+    order = [5, *range(5), *range(6, 12)]  # the question, the classes, the companions
     assert (ink - 255 * python[0][order, 0]).abs().max() <= 1
 
 
@@ -74,7 +74,7 @@ def test_company_matters_only_to_the_batch(page, python):
     companion(page, 1).click()
     companion(page, 5).click()
     assert companion(page, 5).get_attribute("aria-pressed") == "true"
-    assert page.locator(".mk-company svg line").count() == 1 + 3  # an axis, and three companies
+    assert page.locator(".mk-picture svg line").count() == 1 + 3  # an axis, and three companies
     assert page.get_by_text("The companions change nothing").count() == 0
     page.get_by_label("nothing", exact=True).check()
     assert_same_as_python(readout(page), python[1], 1, 0b10001)
@@ -82,6 +82,10 @@ def test_company_matters_only_to_the_batch(page, python):
     assert page.get_by_text("The companions change nothing").first.is_visible()
     page.get_by_role("button", name="show all 64 companies").click()
     assert readout(page)["tried"] == [64]
+    rows = page.locator(".mk-readout tbody tr").all()  # the numbers: each way to normalise, in this company
+    for c, row in enumerate(rows):
+        numbers = [float(text) for text in row.locator("td").all_inner_texts()]
+        assert numbers == pytest.approx(python[1][:, 0b10001, c].tolist(), abs=0.0051)
     page.get_by_role("button", name="start again").click()
     shown = readout(page)
     assert_same_as_python(shown, python[1], 0, 0)

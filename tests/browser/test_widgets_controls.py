@@ -17,12 +17,16 @@ FIGURES = {
     "bowl": "w.ScaledBowl()",
     "diagnose": "w.Diagnose()",
     "episode": "w.Episode(mamlkit.maml(network, inner_steps=1, inner_lr=0.4), tasks, questions=6)",
+    "company": "w.Company(ways, tasks.support_x[0], tasks.query_x[0][cast], tasks.query_y[0][cast])",
+    "noise": "w.NoisyBowl()",
 }
 NUMBER = {name: i for i, name in enumerate(FIGURES)}
 CELLS = [
     "import mamlkit\nimport torch\nfrom mamlkit import widgets as w\n\n"
     "tasks = mamlkit.glyphs('test', queries=3).sample(2, torch.Generator().manual_seed(0))\n"
-    "network = mamlkit.conv4(5, filters=4, downsample='stride')",
+    "network = mamlkit.conv4(5, filters=4, downsample='stride')\n"
+    "ways = {'the query batch': network, 'nothing': lambda x: x.flatten(1)[:, :5]}\n"
+    "cast = [12, 0, 3, 6, 9, 13, 14]",
     *FIGURES.values(),
 ]
 
@@ -79,6 +83,14 @@ PLACES = [
     ("bowl", "overshoots", lambda s: s["slopes"][0] > 0 and s["steps"][3] * s["steps"][1] < 0),
     ("bowl", "one for each axis", lambda s: s["alpha"] == [2, 0.125] and s["losses"][-1] < 1e-9),
     ("bowl", "eight steps", lambda s: s["innerSteps"] == [8] and len(s["alpha"]) == 2),
+    ("company", "one of each other class", lambda s: s["row"] == [0b001111]),
+    ("company", "its own class", lambda s: s["row"] == [0b110000]),
+    ("company", "all 6", lambda s: s["row"] == [0b111111] and s["tried"] == [4]),
+    ("company", "alone", lambda s: s["row"] == [0]),
+    ("noise", "no noise", lambda s: s["noise"] == [0] and s["constant"][-1] < s["cosine"][-1]),
+    ("noise", "the rate stays", lambda s: s["first"] == s["last"] and s["constant"] == s["cosine"]),
+    ("noise", "start at 0.01", lambda s: s["first"] == [0.01] and s["constantRms"][-1] < s["cosineRms"][-1]),
+    ("noise", "cosine to 0", lambda s: s["last"] == [0] and s["cosineRms"][-1] < s["constantRms"][-1]),
 ]
 
 
@@ -114,6 +126,7 @@ PLAYS = [
     ("grades", "play the epochs", "epoch of MAML++", "epoch", 10),
     ("annealing", "play the epochs", "epoch e", "epoch", 20),
     ("bowl", "play the steps", "inner steps K", "innerSteps", 8),
+    ("noise", "play the steps", "step", "step", 300),
 ]
 
 
@@ -192,7 +205,7 @@ def test_what_can_be_dragged_and_nothing_else_looks_like_it(page):
                 .filter((node) => getComputedStyle(node).cursor === "grab" && !node.closest("[role=slider]")).length,
         }))""",
     )
-    handles = [7, 10, 1, 0, 10, 4, 0, 10, 0, 0, 0]
+    handles = [7, 10, 1, 0, 10, 4, 0, 10, 0, 0, 0, 0, 2]
     assert [one["handles"] for one in found] == handles
     assert [one["sliders"] for one in found] == handles
     assert [one["grips"] for one in found] == handles

@@ -10,11 +10,12 @@ FIRST, LAST = "rate at the start", "rate at the end"
 
 
 def assert_same_as_python(shown):
-    first, last, noise, seed = (shown[key][0] for key in ("first", "last", "noise", "seed"))
+    first, last, noise, seed = settings(shown)
+    step = int(shown["step"][0])
     for name, end in (("constant", first), ("cosine", last)):
         run = noisy_descent(cosine_rates(first, end), noise, int(seed))
         assert shown[name] == pytest.approx(run["distance"].tolist(), rel=1e-9, abs=1e-12)
-        assert shown[f"{name}End"] == pytest.approx(run["path"][-1].tolist(), rel=1e-9, abs=1e-12)
+        assert shown[f"{name}End"] == pytest.approx(run["path"][step].tolist(), rel=1e-9, abs=1e-12)
         assert shown[f"{name}Rms"] == pytest.approx(run["rms"].tolist(), rel=1e-9)
         assert shown[f"{name}Floor"] == pytest.approx(run["floor"].tolist(), rel=1e-9)
 
@@ -76,8 +77,23 @@ def test_noise(page):
     assert after["constant"] != before["constant"] and after["constantRms"] == before["constantRms"]
     assert_same_as_python(after)
     for noise in (0, 0.5, 4):
-        set_range(page, 0, noise)
+        set_range(page, 1, noise)
         assert_same_as_python(readout(page))
+
+
+def test_steps(page):
+    """The runs are drawn as far as the slider says, and the sentence is about that step."""
+    for step, words in ((25, "After 25 steps, the constant rate is nearer"), (5, "After 5 steps, the two are level")):
+        set_range(page, 0, step)
+        shown = readout(page)
+        assert shown["step"] == [step]
+        assert_same_as_python(shown)
+        assert page.locator(".mk-verdict").inner_text().startswith(words)
+        for name in ("constant", "cosine"):
+            points = page.locator(f".mk-line-{name}").get_attribute("points").split()
+            assert len(points) == step + 1
+    page.get_by_role("button", name="start again").click()
+    assert readout(page)["step"] == [300]
 
 
 def test_same_rates_give_the_same_run(page):

@@ -39,9 +39,9 @@ sys.exit(0 if shell.run_cell({cell!r}).success else 3)
 """
 
 
-def said(there: str | None, brings: str | None, folder: Path) -> tuple[bool, str]:
+def said(there: str | None, brings: str | None, folder: Path, cell: str = PARTS["CELL"]) -> tuple[bool, str]:
     """Whether a reader may go on to the next cell, and what is on the screen."""
-    source = READER.format(there=there, brings=brings, cell=PARTS["CELL"])
+    source = READER.format(there=there, brings=brings, cell=cell)
     ran = subprocess.run(
         [sys.executable, "-c", source],
         capture_output=True,
@@ -67,8 +67,26 @@ def test_says_one_sentence_at_most(there, brings, goes_on, sentence, tmp_path):
     assert text.count("\n") == bool(sentence), text
 
 
+@pytest.mark.parametrize(
+    ("from_pypi", "source", "needs"),
+    [
+        (False, "git+https://github.com/mamlkit/learning-to-learn@v{}", "git and a network"),
+        (True, "mamlkit=={}", "a network"),
+    ],
+)
+def test_takes_the_release_from_either_source(from_pypi, source, needs, tmp_path):
+    """The switch of the program decides which of the two is stored."""
+    cell = PARTS["first_cell"](from_pypi)
+    assert (cell == PARTS["CELL"]) == (from_pypi == PARTS["FROM_PYPI"])
+    assert said(None, None, tmp_path, cell)[1] == f"UsageError: mamlkit is missing: pip needs {needs}.\n"
+    asked = f"run %pip install {source.format(mamlkit.__version__)}, then restart the kernel."
+    assert asked in said("0.0.9", None, tmp_path, cell)[1]
+    went_on, text = said(None, mamlkit.__version__, tmp_path, cell.replace("with capture_output():", "if True:"))
+    assert went_on and text.startswith(f"pip install {source.format(mamlkit.__version__)}\n"), "what pip is asked for"
+
+
 def test_asks_for_the_tag_of_this_release():
-    assert f'RELEASE = "{mamlkit.__version__}"' in PARTS["CELL"] and "@v{RELEASE}" in PARTS["CELL"]
+    assert f'RELEASE = "{mamlkit.__version__}"' in PARTS["CELL"] and "@v{RELEASE}" in PARTS["first_cell"](False)
     workflow = PROGRAM.parents[2] / ".github" / "workflows" / "release.yml"
     assert 'tags: ["v*"]' in workflow.read_text(encoding="utf-8")
 

@@ -73,17 +73,19 @@ def test_one_stylesheet_with_the_rules_that_can_apply(tmp_path):
     assert "green" in sheet.read_text() and sheet.name in pages[page], "a stylesheet that has changed is read again"
 
 
-def test_pictures_say_their_size_and_wait(tmp_path):
+def test_pictures_say_their_size_and_wait_if_they_are_not_near_the_top(tmp_path):
     colours = Image.linear_gradient("L").resize((60, 40))
     Image.merge("RGB", [colours, colours.rotate(180), colours]).save(tmp_path / "a.png")
     size = (tmp_path / "a.png").stat().st_size
     (tmp_path / "c.svg").write_text('<svg width="9pt" viewBox="0 0 360 187.2" version="1.1">')
-    elements = '<img alt="a" src="a.png" /><img alt="b" src="https://example.org/b.png"><img src="c.svg" />'
-    pages = {tmp_path / "a.html": elements}
+    near = '<img alt="a" src="a.png" /><h2>One</h2><img src="c.svg" />'
+    far = '<h2>Two</h2><img src="a.png"><img alt="b" src="https://example.org/b.png"><img src="c.svg" />'
+    pages = {tmp_path / "a.html": f'<img src="c.svg"><article>{near}{far}</article>'}
     pictures.shrink(pages)
-    first, second, third = pages[tmp_path / "a.html"].split("><")
-    assert 'width="60" height="40" loading="lazy"' in first and "lazy" not in second
-    assert 'width="360" height="187" loading="lazy"' in third
+    logo, first, second, third, other, last = pictures.PICTURE.findall(pages[tmp_path / "a.html"])
+    assert 'width="60" height="40" decoding' in first and 'width="360" height="187" decoding' in second
+    assert 'width="60" height="40" loading="lazy"' in third and "lazy" not in other
+    assert 'width="360" height="187" loading="lazy"' in last and 'loading="lazy"' in logo
     assert (tmp_path / "a.png").stat().st_size <= size
     before = dict(pages)
     pictures.shrink(pages)
