@@ -243,7 +243,8 @@ def adapt(
         loss: of outputs and targets, averaged over points, for instance ``torch.nn.functional.mse_loss``.
         steps: K, at least 1.
         step_sizes: alpha, or a ``StepSizes``.
-        parameters: where to start; the model's own when not given.
+        parameters: where to start; the model's own when not given. Each is a variable of its own to the inner steps,
+            also where one was computed from others (as ProtoMAML computes its head from the body).
         order: 2 to differentiate through the steps in full, 1 for first order, 0 when no derivative follows.
         direction: what the steps follow in place of the gradient: see ``mamlkit.directions``.
 
@@ -271,6 +272,8 @@ def adapt(
         start = {
             name: value if value.requires_grad else value.detach().requires_grad_() for name, value in start.items()
         }
+        if any(value.grad_fn for value in start.values()):  # one may be made of others: a step takes each as a variable
+            start = {name: value.view_as(value) for name, value in start.items()}
 
     def support_loss(current: Parameters, step: int) -> Tensor:
         return loss(network(current, support_x, second_order=order == 2), support_y)  # ()

@@ -157,7 +157,7 @@ def _fault(sizes: Any, parameters: Mapping[str, Tensor], rate: float, K: int) ->
         if shape == ():
             return f"{name}: this is one rate for all steps; return one for each of the {K} steps, shape ({K},)."
         if shape in (full, (K, *full)) and shape != (K,):
-            return f"{name}: this is a rate for every single entry, as in Meta-SGD; LSLR has one per tensor and step, shape ({K},)."
+            return f"{name}: this is a rate for every entry, as in Meta-SGD; LSLR has one per tensor and step, shape ({K},)."
         if shape != (K,):
             return f"{name}: shape ({K},) was expected, one rate per step; this has {shape}."
         if not value.requires_grad:

@@ -158,6 +158,37 @@ def test_continues_from_given_parameters():
     assert oracles.relative_error(rest[-1].values(), whole[-1].values()) < 1e-12
 
 
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_a_parameter_that_is_made_of_others_is_a_variable_of_its_own(order):
+    """As ProtoMAML's head, which is computed from the body: a step must not go back through its making."""
+    problem = oracles.problem("mlp-cross-entropy")
+    x, y, _, _ = one_task(problem)
+    own = dict(problem.module.named_parameters())
+    made = {
+        **own,
+        "4.weight": own["4.weight"] + own["0.weight"].square().mean(),
+        "4.bias": own["0.bias"].sum() * own["4.bias"],
+    }
+    keywords = {"loss": problem.loss, "steps": 2, "step_sizes": 0.1, "order": order}
+    found = mamlkit.adapt(problem.module, x, y, parameters=made, **keywords)
+    apart = {name: value.detach().clone() for name, value in made.items()}
+    truth = mamlkit.adapt(problem.module, x, y, parameters=apart, **keywords)
+    assert oracles.relative_error(found[-1].values(), truth[-1].values()) < 1e-12
+
+
+def test_the_outer_gradient_goes_through_the_making_of_a_parameter():
+    problem = oracles.problem("mlp-cross-entropy")
+    x, y, _, _ = one_task(problem)
+    own = {name: value.detach().clone().requires_grad_() for name, value in problem.module.named_parameters()}
+
+    def end(kernel):
+        made = {**own, "0.weight": kernel, "4.weight": own["4.weight"] + kernel.square().mean()}
+        path = mamlkit.adapt(problem.module, x, y, loss=problem.loss, steps=2, step_sizes=0.1, parameters=made)
+        return functional_call(problem.module, dict(path[-1]), (x,)).square().sum()
+
+    assert torch.autograd.gradcheck(end, own["0.weight"], fast_mode=True)
+
+
 def test_a_small_step_goes_down():
     problem = oracles.problem("conv-batchnorm")
     x, y, _, _ = one_task(problem)
