@@ -5,7 +5,7 @@
 Each notebook runs alone: a fresh kernel of this interpreter, an empty temporary folder. What differs from run to run and
 means nothing is left out: times, messages on stderr, object addresses, random ids of widgets, the Python version.
 So is what a plain control does not set: Jupyter has the same defaults, and a page stores some twenty for each part of it.
-The result that a reader is asked to predict is stored closed, for Jupyter and Colab; pages veil it themselves (predict.js).
+The results that a reader is asked to predict are stored closed, for Jupyter and Colab; pages veil it themselves (predict.js).
 When each ran, how long and with which versions goes into book/results/notebooks.json (see last_runs.py).
 """
 
@@ -95,15 +95,16 @@ def normalise(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def close_predicted(cells: list[nbformat.NotebookNode]) -> None:
-    """Close the output of the first cell with one after each question "Predict."."""
-    asked = False
+    """Close what answers a question "Predict.": from the first cell with an output after it, all up to the next text."""
+    asked = answered = False
     for cell in cells:
         if cell.cell_type == "markdown":
-            asked = asked or "**Predict.**" in cell.source
+            asked = "**Predict.**" in cell.source or (asked and not answered)
+            answered = False
         elif asked and cell.outputs:
             cell.metadata["collapsed"] = True
             cell.metadata["jupyter"] = {**cell.metadata.get("jupyter", {}), "outputs_hidden": True}
-            asked = False
+            answered = True
         else:
             cell.metadata.pop("collapsed", None)
             if (

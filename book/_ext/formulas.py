@@ -21,6 +21,13 @@ FORMULA = re.compile(
     r'|>(?P<before>(?:<span class="eqno">.*?</span>)?)(?P<raw>[^<]*)</(?P=tag)>)',
     re.DOTALL,
 )
+# An inline formula that is set, with what stands right before and after it. Browsers may end a line on either side of a formula.
+SET = r'<span class="math[^"]*"(?: id="[^"]*")? data-tex="[^"]*">(?:(?!<!--formula-->).)*<!--formula--></span>'
+ENDS = re.compile(rf"(?P<before>[(\[“‘]*)(?P<formula>{SET})(?P<after>[.,;:!?)\]”’…]*)", re.DOTALL)
+JOINED = re.compile(r'<span class="joined">((?:(?!<!--joined-->).)*)<!--joined--></span>', re.DOTALL)
+LONGEST = (
+    20  # characters: a formula of more may be nearly as wide as a phone, and has to leave what follows to the next line
+)
 SCRIPTS = re.compile(r"\s*<script>window\.MathJax = .*?</script>|\s*<script[^>]*mathjax/tex-chtml\.js[^>]*></script>")
 
 
@@ -50,7 +57,8 @@ def typeset(pages: dict[Path, str], static: Path) -> None:
     made = render(wanted, node)
     by_source = dict(zip(wanted, made["html"], strict=True))
     for path, text in pages.items():
-        pages[path] = SCRIPTS.sub("", FORMULA.sub(lambda match: placed(match, by_source), text))
+        text = FORMULA.sub(lambda match: placed(match, by_source), JOINED.sub(r"\1", text))
+        pages[path] = SCRIPTS.sub("", ENDS.sub(joined, text))
     copy_fonts(made["css"], static)
 
 
@@ -69,6 +77,14 @@ def placed(match: re.Match[str], by_source: dict[tuple[str, bool], str]) -> str:
     tex, display = tex_of(match)
     opening = f'<{match["tag"]} class="{match["classes"]}"{match["rest"]} data-tex="{html.escape(tex)}">'
     return f"{opening}{match['before'] or ''}{by_source[tex, display]}<!--formula--></{match['tag']}>"
+
+
+def joined(match: re.Match[str]) -> str:
+    """A formula on one line with its brackets and with the full stop or comma after it."""
+    ends = match["before"] or match["after"]
+    if not ends or match["formula"].count("<mjx-c ") > LONGEST:
+        return match[0]
+    return f'<span class="joined">{match[0]}<!--joined--></span>'
 
 
 def render(formulas: list[tuple[str, bool]], node: str) -> dict:

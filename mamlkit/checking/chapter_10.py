@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
-from mamlkit.checking._cases import expect, judge
+import torch
+from torch import Tensor
 
-__all__ = ["check_cosine", "check_first_order_steps", "check_order", "check_share_needed", "check_start_rate"]
+from mamlkit.checking._cases import expect, judge, normal, problem
+from mamlkit.outer_loss import AnnealedMultiStep
+
+__all__ = ["check_cosine", "check_first_order_steps", "check_order", "check_schedules", "check_start_rate"]
+
+Loss = Callable[[Tensor], Tensor]
 
 
 def check_cosine(answer: Callable[..., Any]) -> None:
@@ -53,37 +60,8 @@ def check_cosine(answer: Callable[..., Any]) -> None:
     judge("10.1", answer, cases, "From the first rate to the last along half a cosine.")
 
 
-def check_share_needed(answer: Callable[..., Any]) -> None:
-    """Exercise 10.2, the share of first-order steps that saves a given share of a run's time.
-
-    Args:
-        answer: ``share_needed(saved, ratio)``, a share of the time with second order throughout and how many times longer a
-            second-order step takes; it gives a share of the outer steps.
-    """
-    cases = []
-    for saved, ratio in ((0.24, 2.5), (0.2, 1.6), (0.6, 4.0)):
-        right = saved / (1 - 1 / ratio)
-        mistakes = {
-            "This takes first-order steps as free; each still costs 1/ratio of a second-order one.": saved,
-            "This is what a run saves that has the share saved of first-order steps; the question is the other way round.":
-                saved * (1 - 1 / ratio),
-            "This divides by what a first-order step costs, 1/ratio; divide by what it saves.": saved * ratio,
-            "This is measured in first-order steps; a second-order step is the unit.": saved / (ratio - 1),
-            "This takes ratio for what a first-order step saves; it saves 1 - 1/ratio of a step.": saved / ratio,
-            "This is the share of second-order steps; the others are asked for.": 1 - right,
-            "This run takes the share saved of the time; it should save it.": (1 - saved) / (1 - 1 / ratio),
-            "This is the first-order steps' share of the time; their share of the steps is asked for.":
-                right / ratio / (1 - saved),
-            "This compares with the wrong run: the unit is the time with second order throughout.": right / (1 + saved),
-            "This is in per cent; give a share.": 100 * right,
-            "The sign is wrong: a share is above 0.": -right,
-        }  # fmt: skip
-        cases.append(expect((saved, ratio), right, mistakes))
-    judge("10.2", answer, cases, "The share of the time, divided by what one step saves of a step.")
-
-
 def check_first_order_steps(answer: Callable[..., Any]) -> None:
-    """Exercise 10.3, how many first-order steps fit before a given number of second-order ones.
+    """Exercise 10.2, how many first-order steps fit before a given number of second-order ones.
 
     Args:
         answer: ``first_order_steps(budget, second_order_steps, first_time, second_time)``, times in seconds; a whole number.
@@ -107,7 +85,7 @@ def check_first_order_steps(answer: Callable[..., Any]) -> None:
             "This multiplies by the time of a step; divide by it.": math.floor(rest * first_time),
         }  # fmt: skip
         cases.append(expect((budget, second_steps, first_time, second_time), math.floor(rest / first_time), mistakes))
-    if not judge("10.3", answer, cases, None):
+    if not judge("10.2", answer, cases, None):
         return
     short = expect(
         (10.0, 40, 0.2, 0.5),
@@ -118,11 +96,11 @@ def check_first_order_steps(answer: Callable[..., Any]) -> None:
             "Where the budget does not pay for the second-order steps, the answer is 0.": 10.0 // 0.2,
         },
     )
-    judge("10.3", answer, [short], "What is left after the second-order steps, in whole steps, and never below 0.")
+    judge("10.2", answer, [short], "What is left after the second-order steps, in whole steps, and never below 0.")
 
 
 def check_order(answer: Callable[..., Any]) -> None:
-    """Exercise 10.4, the order of derivative in an outer step, by the right clock.
+    """Exercise 10.3, the order of derivative in an outer step, by the right clock.
 
     Args:
         answer: ``order_at(step, steps_per_epoch, first_order_epochs)``, the outer step counted from 0; it gives 1 or 2.
@@ -155,11 +133,11 @@ def check_order(answer: Callable[..., Any]) -> None:
         )
         for step in steps
     ]  # fmt: skip
-    judge("10.4", answer, cases, "Epochs are whole numbers of outer steps, counted from 0.")
+    judge("10.3", answer, cases, "Epochs are whole numbers of outer steps, counted from 0.")
 
 
 def check_start_rate(answer: Callable[..., Any]) -> None:
-    """Exercise 10.5, the start of a cosine whose rates add up to those of a constant rate.
+    """Exercise 10.4, the start of a cosine whose rates add up to those of a constant rate.
 
     Args:
         answer: ``start_rate(rate, steps, last)``, the constant rate, the number of outer steps of both, and the rate that the
@@ -185,4 +163,105 @@ def check_start_rate(answer: Callable[..., Any]) -> None:
             "This is the sum of the rates; return the first of them.": steps * rate,
         }  # fmt: skip
         cases.append(expect((rate, steps, last), last + 2 * steps * (rate - last) / (steps + 1), mistakes))
-    judge("10.5", answer, cases, "Twice the way from last to the constant rate, but for the step without a partner.")
+    judge("10.4", answer, cases, "Twice the way from last to the constant rate, but for the step without a partner.")
+
+
+def check_schedules(answer: Callable[..., Any]) -> None:
+    """Exercise 10.5, a training loop whose three schedules go by the wrong clock.
+
+    Args:
+        answer: ``train(tasks, theta, alpha, K, E, F, epochs, epoch_length, beta)``, with tasks as pairs of support and query
+            loss; it gives the trained theta ``(n,)``.
+    """
+    ahead = "epochs are counted from 1, so {} an epoch ahead"
+    within = "the order follows the outer step within the epoch, where the number of the epoch is meant"
+    slow = "the cosine is made for the outer steps of the run and moves once per epoch"
+    cases = []
+    for seed, alpha, K, E, F, epochs, epoch_length in ((1, 0.2, 3, 3, 2, 4, 3), (2, 0.15, 2, 4, 3, 5, 2)):
+        tasks = tuple(problem(alpha, 1, seed=30 * seed + i)[:2] for i in range(2))
+        theta = normal(3, seed=180 + seed)
+        settings = (alpha, K, E, F, epochs, epoch_length, 0.1)
+
+        def trained(
+            weights: str = "right",
+            order: str = "right",
+            rate: str = "right",
+            tasks: Sequence[tuple[Loss, Loss]] = tasks,
+            theta: Tensor = theta,
+            settings: tuple[Any, ...] = settings,
+        ) -> Tensor:
+            return _train(tasks, theta, *settings, weights=weights, order=order, rate=rate)
+
+        mistakes = {}
+        for first, order, rate in product(("right", "ahead"), ("right", "ahead", "within"), ("right", "slow")):
+            early = [name for name, clock in (("the weights are", first), ("the order is", order)) if clock == "ahead"]
+            early = ["weights and order are"] if len(early) == 2 else early
+            names = [ahead.format(name) for name in early]
+            names += [within] * (order == "within") + [slow] * (rate == "slow")
+            if names:
+                count = {1: "One mistake is", 2: "Two mistakes are", 3: "All three mistakes are"}[len(names)]
+                mistakes[f"{count} left: {'; '.join(names)}."] = trained(first, order, rate)
+        mistakes |= {
+            "The order follows the outer step of the run now; F is a number of epochs.": trained(order="step"),
+            "First order lasts an epoch too long: epochs 0 to F - 1 make F of them.": trained(order="late"),
+            "The orders have changed places: first order comes first.": trained(order="swapped"),
+            "The cosine goes to 0 in the right time, but in stairs, once per epoch; here it moves in every outer step.":
+                trained(rate="stairs"),
+            "The cosine moves in every outer step now, but is made for a number of epochs: it comes up again.":
+                trained(rate="waves"),
+            "The rate is one outer step ahead: the first step is taken with beta.": trained(rate="early"),
+            "The rate stays at beta: the cosine never moves.": trained(rate="constant"),
+            "Theta has not moved: give back the one that was trained.": theta,
+        }  # fmt: skip
+        cases.append(expect((tasks, theta.clone(), *settings), trained(), mistakes))
+    untouched = "The theta that is passed in is changed in place: train a copy of it."
+    judge("10.5", answer, cases, "Weights and order go by the epoch, the rate by the outer step.", untouched=untouched)
+
+
+def _train(
+    tasks: Sequence[tuple[Loss, Loss]],
+    theta: Tensor,
+    alpha: float,
+    K: int,
+    E: int,
+    F: int,
+    epochs: int,
+    epoch_length: int,
+    beta: float,
+    *,
+    weights: str,
+    order: str,
+    rate: str,
+) -> Tensor:
+    """Exercise 10.5's program, each schedule by the right clock or by one of the wrong ones."""
+    steps = epochs * epoch_length
+    for step in range(steps):
+        epoch, within = divmod(step, epoch_length)
+        first_order = {
+            "right": epoch < F,
+            "ahead": epoch + 1 < F,
+            "within": within < F,
+            "step": step < F,
+            "late": epoch <= F,
+            "swapped": epoch >= F,
+        }[order]
+        turn = {
+            "right": step / steps,
+            "slow": epoch / steps,
+            "stairs": epoch / epochs,
+            "waves": step / epochs,
+            "early": (step + 1) / steps,
+            "constant": 0.0,
+        }[rate]
+        row = AnnealedMultiStep(E).weights(K, epoch + (weights == "ahead"))  # (K,)
+        point = theta.clone().requires_grad_()
+        losses = []
+        for support, query in tasks:
+            w = point
+            for k in range(K):
+                (g,) = torch.autograd.grad(support(w), w, create_graph=True)
+                w = w - alpha * (g.detach() if first_order else g)
+                losses.append(row[k] * query(w) / len(tasks))
+        (slope,) = torch.autograd.grad(torch.stack(losses).sum(), point)
+        theta = theta - beta * (1 + math.cos(math.pi * turn)) / 2 * slope
+    return theta

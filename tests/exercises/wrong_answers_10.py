@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 COSINE = "def cosine(step, steps, first, last):\n    return {}"
-NEEDED = "def share_needed(saved, ratio):\n    return {}"
 SWITCH = """
 def first_order_steps(budget, second_order_steps, first_time, second_time):
     rest = budget - second_order_steps * second_time
@@ -39,19 +38,6 @@ WRONG = {
         (COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(math.pi * step / (steps - 1)))"), "steps - 1"),
         (COSINE.format(f"0.5 * (1 + {SWING})"), "share of the way"),
         (COSINE.format("'cosine'"), "A number was expected"),
-    ],
-    "ex-saved": [
-        (NEEDED.format("saved"), "as free"),
-        (NEEDED.format("saved * (1 - 1 / ratio)"), "the other way round"),
-        (NEEDED.format("saved * ratio"), "what a first-order step costs"),
-        (NEEDED.format("saved / (ratio - 1)"), "measured in first-order steps"),
-        (NEEDED.format("saved / ratio"), "takes ratio for"),
-        (NEEDED.format("1 - saved / (1 - 1 / ratio)"), "share of second-order steps"),
-        (NEEDED.format("(1 - saved) / (1 - 1 / ratio)"), "it should save it"),
-        (NEEDED.format("saved / (ratio - 1) / (1 - saved)"), "share of the time"),
-        (NEEDED.format("saved / (1 - 1 / ratio) / (1 + saved)"), "the wrong run"),
-        (NEEDED.format("100 * saved / (1 - 1 / ratio)"), "in per cent"),
-        (NEEDED.format("saved / (1 / ratio - 1)"), "The sign is wrong"),
     ],
     "ex-switch": [
         (SWITCH.format("rest / first_time"), "round down"),
@@ -110,11 +96,6 @@ def cosine(step, steps, first, last):
     return torch.tensor(last) + (first - last) * torch.cos(torch.tensor(math.pi * step / steps / 2)) ** 2
 """,
     ],
-    "ex-saved": [
-        NEEDED.format("saved * ratio / (ratio - 1)"),
-        NEEDED.format("saved / ((ratio - 1) / ratio)"),
-        NEEDED.format("math.inf if saved > 1 - 1 / ratio else saved / (1 - 1 / ratio)"),
-    ],
     "ex-switch": [
         SWITCH.format("int(max(rest, 0) / first_time)"),
         SWITCH.format("max(0.0, rest // first_time)"),
@@ -145,3 +126,89 @@ def start_rate(rate, steps, last):
 """,
     ],
 }
+
+CLOCKS = """
+def train(tasks, theta, alpha, K, E, F, epochs, epoch_length, beta):
+    theta = {start}.requires_grad_()
+    annealed = mamlkit.AnnealedMultiStep(E)
+    sgd = torch.optim.SGD([theta], lr=beta)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, T_max={length})
+    for epoch in {epochs}:
+        weights = annealed.weights(K, {weights})
+        for step in range(epoch_length):
+            order = 1 if {first} else 2
+            loss = 0.0
+            for support_loss, query_loss in tasks:
+                w = theta
+                for k in range(K):
+                    (g,) = torch.autograd.grad(support_loss(w), w, create_graph=order == 2)
+                    {move}
+                    loss = loss + weights[k] * query_loss(w) / len(tasks)
+            sgd.zero_grad()
+            loss.backward()
+            {before}
+            sgd.step()
+            {inside}
+        {outside}
+    return {result}
+"""
+MENDED = {
+    "start": "theta.clone()", "length": "epochs * epoch_length", "epochs": "range(epochs)", "weights": "epoch",
+    "first": "epoch < F", "move": "w = w - alpha * g", "before": "pass", "inside": "cosine.step()", "outside": "pass",
+    "result": "theta",
+}  # fmt: skip
+
+
+def clocks(**changes: str) -> str:
+    return CLOCKS.format(**{**MENDED, **changes})
+
+
+FROM_ONE, WITHIN = {"epochs": "range(1, epochs + 1)"}, {"first": "step < F"}
+SLOW = {"inside": "pass", "outside": "cosine.step()"}
+WRONG["ex-clocks"] = [
+    (clocks(**FROM_ONE, **WITHIN, **SLOW), "All three mistakes are left: epochs are counted from 1, so the weights"),
+    (clocks(**FROM_ONE), "One mistake is left: epochs are counted from 1, so weights and order are"),
+    (clocks(**FROM_ONE, first="epoch <= F"), "One mistake is left: epochs are counted from 1, so the weights are"),
+    (clocks(**FROM_ONE, weights="epoch - 1"), "One mistake is left: epochs are counted from 1, so the order is"),
+    (clocks(**WITHIN), "One mistake is left: the order follows the outer step within"),
+    (clocks(**SLOW), "One mistake is left: the cosine is made for the outer steps"),
+    (clocks(**FROM_ONE, **WITHIN), "Two mistakes are left: epochs are counted from 1, so the weights are"),
+    (clocks(**FROM_ONE, **SLOW), "Two mistakes are left: epochs are counted from 1, so weights and order are"),
+    (clocks(**WITHIN, **SLOW), "Two mistakes are left: the order"),
+    (clocks(first="epoch * epoch_length + step < F"), "step of the run now"),
+    (clocks(first="epoch <= F"), "an epoch too long"),
+    (clocks(first="epoch >= F"), "changed places"),
+    (clocks(length="epochs", **SLOW), "in stairs"),
+    (clocks(length="epochs"), "comes up again"),
+    (clocks(before="cosine.step()", inside="pass"), "one outer step ahead"),
+    (clocks(inside="pass"), "The rate stays at beta"),
+    (clocks(start="theta"), "changed in place"),
+    (clocks(start="theta", **SLOW), "changed in place"),
+    (clocks(move="w -= alpha * g"), "raised RuntimeError"),
+    (clocks(result="theta + 1"), "is right, and this gives"),
+    (clocks(result="loss"), "3 entries was expected"),
+    (clocks(weights="epoch // epoch_length"), "is right, and this gives"),
+]
+RIGHT["ex-clocks"] = [
+    clocks(**FROM_ONE, weights="epoch - 1", first="epoch <= F"),
+    clocks(result="theta.detach().numpy()"),
+    """
+def train(tasks, theta, alpha, K, E, F, epochs, epoch_length, beta):
+    def graded(theta, weights, first):
+        total = 0
+        for support_loss, query_loss in tasks:
+            w = theta
+            for weight in weights:
+                g = torch.func.grad(support_loss)(w)
+                w = w - alpha * (g.detach() if first else g)
+                total = total + weight * query_loss(w) / len(tasks)
+        return total
+
+    for step in range(epochs * epoch_length):
+        epoch = step // epoch_length
+        weights = mamlkit.AnnealedMultiStep(E).weights(K, epoch).tolist()
+        rate = 0.5 * beta * (1 + math.cos(math.pi * step / (epochs * epoch_length)))
+        theta = theta - rate * torch.func.grad(graded)(theta, weights, epoch < F)
+    return theta.tolist()
+""",
+]

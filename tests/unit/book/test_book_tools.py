@@ -111,3 +111,45 @@ def test_a_notebook_that_fails_is_left_as_it_was(tmp_path):
     before = path.read_bytes()
     result = execute(path)
     assert result.returncode == 1 and "ZeroDivisionError" in result.stderr and path.read_bytes() == before
+
+
+QUESTION, TEXT = "**Predict.** Which?", "That is why."
+
+
+@pytest.mark.parametrize(
+    ("cells", "closed"),
+    [  # m: text, q: a question; o: code with an output, s: code without one
+        ("oqo", [2]),
+        ("qoosom", [1, 2, 4]),
+        ("qoomo", [1, 2]),  # up to the next text
+        ("qsoo", [2, 3]),
+        ("qmomo", [2]),  # text before the result
+        ("qoqoo", [1, 3, 4]),
+        ("momo", []),
+    ],
+)
+def test_all_that_answers_a_prediction_is_closed(cells, closed, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    close_predicted = runpy.run_path(str(ROOT / "book" / "_ext" / "execute.py"))["close_predicted"]
+    new, output = nbformat.v4, nbformat.v4.new_output("stream", text="2")
+    kinds = {
+        "m": lambda: new.new_markdown_cell(TEXT),
+        "q": lambda: new.new_markdown_cell(QUESTION),
+        "o": lambda: new.new_code_cell("1 + 1", outputs=[output], metadata={"jupyter": {"outputs_hidden": True}}),
+        "s": lambda: new.new_code_cell("x = 1", metadata={"collapsed": True, "jupyter": {"outputs_hidden": True}}),
+    }
+    made = [kinds[kind]() for kind in cells]
+    close_predicted(made)
+    both = {"collapsed": True, "jupyter": {"outputs_hidden": True}}
+    assert [dict(cell.metadata) for cell in made] == [both if n in closed else {} for n in range(len(made))]
+    assert all(cell.outputs == [output] for cell, kind in zip(made, cells, strict=True) if kind == "o")
+
+
+def test_predictions_are_stored_closed(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    close_predicted = runpy.run_path(str(ROOT / "book" / "_ext" / "execute.py"))["close_predicted"]
+    for path in sorted((ROOT / "book").glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        stored = json.dumps(cells)
+        close_predicted(cells)
+        assert json.dumps(cells, sort_keys=True) == json.dumps(json.loads(stored), sort_keys=True), path.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +35,34 @@ def test_formulas_are_set_with_mathml_and_keep_their_tex(tmp_path):
     before = dict(pages)
     formulas.typeset(pages, tmp_path)
     assert pages == before
+
+
+def inline(tex):
+    return rf'<span class="math notranslate nohighlight">\({tex}\)</span>'
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("before", "tex", "after", "end"),
+    [
+        ("so ", "x", ".</p>", "."),
+        ("<li>(", "x", "), and", "),"),
+        ("is ", "x", " and", None),
+        ("is ", "x", "</em>.", None),
+        ("for ", "+".join("abcdefghijk"), ". Then", None),  # too long for a phone with more
+    ],
+)
+def test_a_formula_keeps_its_full_stop_on_its_line(tmp_path, before, tex, after, end):
+    page = tmp_path / "a.html"
+    pages = {page: f"<p>{before}{inline(tex)}{after}{inline('y')}"}
+    formulas.typeset(pages, tmp_path)
+    pieces = re.findall(r'<span class="joined">(.*?)<!--joined--></span>', pages[page])
+    assert [re.sub(r"<span.*</span>", "", piece) for piece in pieces] == (
+        [("(" if "(" in before else "") + end] if end else []
+    )
+    before_again = dict(pages)
+    formulas.typeset(pages, tmp_path)
+    assert pages == before_again
 
 
 @needs_node
