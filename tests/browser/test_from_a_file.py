@@ -14,7 +14,7 @@ FIND_FIGURE = """() => {
     const models = Object.assign({}, ...[...document.querySelectorAll(state)].map((node) => JSON.parse(node.textContent).state));
     const place = [...document.querySelectorAll(`${view}, .live-figure`)].find((node) => node.matches(".live-figure")
         ? !node.matches(".needs-kernel") : models[JSON.parse(node.textContent).model_id].state._esm)?.parentElement;
-    place?.setAttribute("data-first", "");
+    place?.setAttribute("data-live-place", "");
     return [Boolean(place), Boolean(place?.closest(".veiled[hidden]"))];
 }"""
 
@@ -44,8 +44,8 @@ def test_every_page_works_from_a_file(browser):
         if not there:
             continue
         if veiled:
-            page.locator(".veil:has(+ .veiled [data-first]) button").click()
-        place = page.locator("[data-first]")
+            page.locator(".veil:has(+ .veiled [data-live-place]) button").click()
+        place = page.locator("[data-live-place]")
         place.evaluate("node => node.scrollIntoView()")
         expect(place.locator(".mk-fig")).to_be_visible()
         assert place.locator(".mk-fig :is(svg, canvas)").count(), path.name
