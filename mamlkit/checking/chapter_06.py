@@ -13,7 +13,7 @@ from torch.func import grad
 
 from mamlkit.checking._cases import expect, hessian, judge, normal
 
-__all__ = ["check_careful", "check_compare", "check_kinds", "check_largest_rate", "check_seen"]
+__all__ = ["check_careful", "check_compare", "check_kinds", "check_largest_rate", "check_seen", "kinds"]
 
 # Student's t with four degrees of freedom (five seeds), 95 %: close enough to 2.776 and to 2.776445 for both to be right.
 STUDENT_T = 2.7762
@@ -49,6 +49,20 @@ def check_seen(answer: Callable[..., Any]) -> None:
         }  # fmt: skip
         cases.append(expect((losses,), pair(last, after.mean()), mistakes))
     judge("6.1", answer, cases, "The last one, and the mean of the K steps without the start.")
+
+
+def kinds(losses: Tensor) -> Tensor:
+    """The rule of chapter 6, for the chapter, which leaves writing it to exercise 6.2.
+
+    Args:
+        losses: query losses ``(K + 1, tasks)``, the start first.
+
+    Returns:
+        For each task 0 if it learns, 1 if it overshoots, also by a loss that is no number, 2 if it is slow: ``(tasks,)``.
+    """
+    start, last, lowest = losses[0], losses[-1], losses.cummin(0).values
+    over = ~((losses[1:] - lowest[:-1]).amax(0) <= 0.1 * start)  # (tasks,)
+    return torch.where(over, 1, torch.where(last > 0.5 * start, 2, 0))
 
 
 def check_kinds(answer: Callable[..., Any]) -> None:
@@ -115,7 +129,9 @@ def check_kinds(answer: Callable[..., Any]) -> None:
             "Any rise counts here; the rule allows a tenth of the start.": code(~(rise.amax(0) <= 0), half),
         }  # fmt: skip
         cases.append(
-            expect((losses,), code(over, half), mistakes, partial(_first_wrong_task, losses, code(over, half)))
+            expect(
+                (losses,), kinds(losses).double(), mistakes, partial(_first_wrong_task, losses, kinds(losses).double())
+            )
         )
     judge("6.2", answer, cases, "Also for losses that are no numbers.")
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 CHAPTER = "book/05_few_shots_of_images.html"
-SECTION = "#running-statistics"
+SECTION = "#who-else-is-in-the-batch"
 
 
 @pytest.fixture
