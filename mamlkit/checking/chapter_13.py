@@ -3,48 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mamlkit.checking._cases import expect, judge, normal
+from mamlkit.checking._memory import memory_of
 from mamlkit.checking._report import correct, wrong
 
-__all__ = ["check_cka", "check_head", "check_solve", "check_unrolled"]
+__all__ = ["check_head", "check_pull_gradient", "check_unrolled", "check_wide_cka"]
 
 
-def check_cka(answer: Callable[..., Any]) -> None:
-    """Exercise 13.1, linear centred kernel alignment.
+def check_wide_cka(answer: Callable[..., Any]) -> None:
+    """Exercise 13.1, linear centred kernel alignment of more features than images.
 
     Args:
-        answer: ``linear_cka(X, Y)``, features ``(images, channels)`` and ``(images, others)`` in, a number out.
+        answer: ``wide_cka(X, Y)``, features ``(images, many)`` and ``(images, also many)`` in, a number out.
     """
     cases = []
-    for n, p, q, seed in ((12, 3, 5, 1), (9, 4, 4, 2), (15, 6, 2, 3)):
-        X = (normal(n * p, seed=seed) + 0.7).view(n, p)
-        Y = (normal(n * q, seed=seed + 10) - 0.4).view(n, q)
-        Y[:, 0] += 2 * X[:, 0]  # something in common
+    for n, p, q, seed in ((6, 12, 9, 1), (5, 7, 11, 2), (4, 9, 6, 3)):
+        X, Y = _two_layers(n, p, q, seed)
         x, y = X - X.mean(0), Y - Y.mean(0)
-        truth = _alignment(x, y)
+        cross, truth = (x.T @ y).square().sum(), _alignment(x, y)
+        one_side = [Z @ Z.T - (Z @ Z.T).mean(0) for Z in (X, Y)]
         mistakes = {
             "The columns are not centred: subtract each column's mean over the images first.": _alignment(X, Y),
             "One number is subtracted from all; each column has a mean of its own.": _alignment(X - X.mean(), Y - Y.mean()),
             "Each row is centred; a column is a feature, and its mean over the images goes.":
                 _alignment(X - X.mean(1, keepdim=True), Y - Y.mean(1, keepdim=True)),
             "Only X is centred; Y has means of its own.": _alignment(x, Y),
-            "The numerator's norm is not squared.": truth * (x.T @ y).square().sum().sqrt() / (x.T @ y).square().sum(),
-            "The numerator is not divided: without the two norms the number depends on scale.":
-                (x.T @ y).square().sum(),
+            "The matrix of the images is centred along one of its axes; centred columns of X make both means 0.":
+                (one_side[0] * one_side[1]).sum() / (one_side[0].norm() * one_side[1].norm()),
+            "This is the norm of the product of the two matrices; the sum of their entries' products is asked for.":
+                ((x @ x.T) @ (y @ y.T)).norm() / ((x @ x.T).norm() * (y @ y.T).norm()),
+            "The numerator is a squared norm, and this is its root.": truth / cross.sqrt(),
+            "The numerator is not divided: without the two norms the number depends on scale.": cross,
             "The norms below are squared; only the one above is.":
-                (x.T @ y).square().sum() / ((x.T @ x).square().sum() * (y.T @ y).square().sum()),
+                cross / ((x.T @ x).square().sum() * (y.T @ y).square().sum()),
             "Below stand the norms of X and Y; it should be those of their products with themselves.":
-                (x.T @ y).square().sum() / (x.norm() * y.norm()),
+                cross / (x.norm() * y.norm()),
+            "Below stand the traces of the two matrices; it should be their norms.":
+                cross / (x.square().sum() * y.square().sum()),
             "This is one minus the similarity, a distance.": 1 - truth,
             "The root is taken of the whole; CKA has none.": truth.sqrt(),
         }  # fmt: skip
         cases.append(expect((X, Y), truth, mistakes))
-    judge("13.1", answer, cases, "It is blind to turns and scale, and sees which images are alike.")
+    if not judge("13.1", answer, cases, None):
+        return
+    X, Y = _two_layers(8, 500, 400, seed=4)
+    memory = memory_of(partial(answer, X, Y))
+    if memory is not None and memory.largest >= 400 * 400:
+        wrong(
+            "13.1",
+            f"The numbers are right, but with 8 images and 500 and 400 features a matrix of {memory.largest:,} numbers was made. "
+            "Multiply the other way round: X X^T has one row and one column per image.",
+        )
+    else:
+        correct("13.1", "Both forms are one number, and this one does not mind how many features there are.")
+
+
+def _two_layers(n: int, p: int, q: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Features of two layers with something in common."""
+    X, Y = normal(n, p, seed=seed) + 0.7, normal(n, q, seed=seed + 10) - 0.4
+    Y[:, :5] += 2 * X[:, :5]
+    return X, Y
 
 
 def _alignment(x: Tensor, y: Tensor) -> Tensor:
@@ -52,18 +76,19 @@ def _alignment(x: Tensor, y: Tensor) -> Tensor:
 
 
 def check_head(answer: Callable[..., Any]) -> None:
-    """Exercise 13.2, the linear layer that a ProtoNet is.
+    """Exercise 13.2, the linear layer that a ProtoNet is which measures with a matrix.
 
     Args:
-        answer: ``head(support, labels, ways)``, features ``(points, features)`` and class numbers in, weights
-            ``(ways, features)`` and biases ``(ways,)`` out.
+        answer: ``head(support, labels, ways, M)``, features ``(points, features)``, class numbers and a matrix
+            ``(features, features)`` in, weights ``(ways, features)`` and biases ``(ways,)`` out.
     """
     cases = []
     for points, features, ways, seed in ((9, 4, 3, 1), (8, 3, 2, 2), (12, 2, 4, 3)):
-        support = normal(points * features, seed=seed).view(points, features)
+        support = normal(points, features, seed=seed)
         order = torch.randperm(points, generator=torch.Generator().manual_seed(seed))
         labels = (torch.arange(points) ** 2 // points % ways)[order]  # classes of unequal sizes
         labels[order[:ways]] = torch.arange(ways)
+        M = torch.eye(features, dtype=torch.float64) + 0.5 * normal(features, features, seed=seed + 30)
         members = torch.nn.functional.one_hot(labels, ways).double()
         sums, counts = members.T @ support, members.sum(0)[:, None]
         c = sums / counts
@@ -71,30 +96,37 @@ def check_head(answer: Callable[..., Any]) -> None:
         def both(weight: Tensor, bias: Tensor) -> Tensor:
             return torch.cat([weight.flatten(), bias.flatten()])
 
-        square = c.square().sum(1)
-        truth = both(2 * c, -square)
+        def square(c: Tensor, M: Tensor = M) -> Tensor:
+            return ((c @ M) * c).sum(1)
+
+        S = M + M.T
         mistakes = {
-            "The weights lack the factor 2: it comes from the mixed term of the square.": both(c, -square),
-            "The biases lack the factor 2 that you have left out of both; without it the scores are half as far apart. "
-            "Keep the distances' scale: 2 c and -|c|^2.": both(c, -square / 2),
-            "The sign of the biases is wrong: a prototype that is far from 0 has a lower bias.": both(2 * c, square),
-            "The sign of the weights is wrong: scores are minus the distances.": both(-2 * c, -square),
-            "Both signs are wrong: these are distances, and scores are minus distances.": both(-2 * c, square),
-            "The biases are the lengths of the prototypes; their squares are needed.": both(2 * c, -square.sqrt()),
-            "There are no biases: a prototype's length counts.": both(2 * c, 0 * square),
-            "A prototype is the mean of its class, this is the sum.": both(2 * sums, -sums.square().sum(1)),
-            "The biases are the mean of the squared lengths of the points; the square of the mean is needed.":
-                both(2 * c, -(members.T @ support.square().sum(1)) / counts[:, 0]),
+            "M need not be symmetric: f^T M c and c^T M f differ, and the weights get one M c each from M and its transpose.":
+                both(2 * c @ M.T, -square(c)),
+            "M need not be symmetric: the weights get M c as well as M^T c.": both(2 * c @ M, -square(c)),
+            "One of the two mixed terms is missing: f^T M c is there, and c^T M f as well.": both(c @ M.T, -square(c)),
+            "One of the two mixed terms is missing: c^T M f is there, and f^T M c as well.": both(c @ M, -square(c)),
+            "M is left out: this is the head of a ProtoNet that measures all features alike.":
+                both(2 * c, -c.square().sum(1)),
+            "M is missing in the biases: they are -c^T M c.": both(c @ S, -c.square().sum(1)),
+            "The sign of the biases is wrong: a prototype that is far from 0 has a lower bias.": both(c @ S, square(c)),
+            "The sign of the weights is wrong: scores are minus the distances.": both(-c @ S, -square(c)),
+            "Both signs are wrong: these are distances, and scores are minus distances.": both(-c @ S, square(c)),
+            "The biases have one factor 2 too many.": both(c @ S, -2 * square(c)),
+            "There are no biases: a prototype's length counts.": both(c @ S, 0 * square(c)),
+            "A prototype is the mean of its class, this is the sum.": both(sums @ S, -square(sums)),
+            "The biases are the mean over the points of a class; take the mean point first.":
+                both(c @ S, -(members.T @ square(support)) / counts[:, 0]),
             "Each class sum is divided by the same number; classes differ in size.":
-                both(2 * sums * ways / points, -(sums * ways / points).square().sum(1)),
+                both(sums * ways / points @ S, -square(sums * ways / points)),
         }  # fmt: skip
-        cases.append(expect((support, labels, ways), truth, mistakes))
+        cases.append(expect((support, labels, ways, M), both(c @ S, -square(c)), mistakes))
 
     def flat(*arguments: Any) -> Any:
         value = answer(*arguments)
         if isinstance(value, (tuple, list)) and len(value) == 2:
             weight, bias = (torch.as_tensor(part).detach().double() for part in value)
-            support, _, ways = arguments
+            support, _, ways, _ = arguments
             if weight.shape == (support.shape[1], ways) and weight.shape[0] != weight.shape[1]:
                 weight = weight.T  # the other way round is right as well
             return torch.cat([weight.flatten(), bias.flatten()])
@@ -104,49 +136,64 @@ def check_head(answer: Callable[..., Any]) -> None:
         "13.2",
         flat if callable(answer) else answer,
         cases,
-        "The support set writes the head in closed form; ProtoMAML goes on from here.",
+        "With M = I it is the chapter's head: any distance of this form is a linear layer.",
     )
 
 
-def check_solve(answer: Callable[..., Any]) -> None:
-    """Exercise 13.3, conjugate gradients for the system of iMAML.
+def check_pull_gradient(answer: Callable[..., Any]) -> None:
+    """Exercise 13.3, the derivative of iMAML's query loss by the strength of its pull.
 
     Args:
-        answer: ``solve(hessian_times, g, strength, steps)``, a function of vectors, a vector ``(n,)`` and lambda in, the
-            iMAML gradient ``(n,)`` out.
+        answer: ``pull_gradient(hessian_times, g, away, strength, steps)``, a function of vectors, two vectors ``(n,)``, lambda
+            and the steps in which conjugate gradients are exact; a number out.
     """
     cases, counts = [], []
-    for n, strength, steps, seed in ((5, 2.0, 2, 1), (6, 0.5, 3, 2), (4, 1.0, 4, 3), (6, 3.0, 1, 4)):
-        root = normal(n * n, seed=seed).view(n, n)
-        H, g = root @ root.T / n, normal(n, seed=seed + 20)
-        identity = torch.eye(n, dtype=torch.float64)
+    for n, strength, values, seed in (
+        (24, 2.0, (0.3, 1.5), 1),
+        (30, 0.5, (0.0, 0.8, 3.0), 2),
+        (25, 1.3, (0.2, 2.0, 5.0, 7.0), 3),
+        (20, 3.0, (1.1,), 4),
+    ):
+        turn, _ = torch.linalg.qr(normal(n, n, seed=seed))
+        few = torch.tensor(values, dtype=torch.float64)[torch.arange(n) % len(values)]  # few curvatures, many weights
+        H = turn @ few.diag() @ turn.T
+        g, away, identity = normal(n, seed=seed + 20), normal(n, seed=seed + 40), torch.eye(n, dtype=torch.float64)
         calls: list[int] = []
 
         def hessian_times(p: Tensor, H: Tensor = H, calls: list[int] = calls) -> Tensor:
             calls.append(1)
             return H.to(p) @ p
 
-        truth = strength * _conjugate(H + strength * identity, g, steps)
+        def solved(A: Tensor, g: Tensor = g, away: Tensor = away) -> Tensor:
+            return away @ torch.linalg.solve(A, g)
+
+        steps, A = len(values), H + strength * identity
+        truth = -solved(A)
         mistakes = {
-            "This is v; the gradient is lambda times v.": truth / strength,
-            "The pull is missing: the matrix is H + lambda I, not H.": strength * _conjugate(H, g, steps),
-            "The matrix is H + I: lambda is missing at the identity.": strength * _conjugate(H + identity, g, steps),
-            "The system is (I + lambda H); it is I + H / lambda.": _conjugate(identity + strength * H, g, steps),
+            "The sign is wrong: a stronger pull moves the solution back, against `away`.": -truth,
+            "One lambda is too many: lambda v is the gradient by theta.": strength * truth,
+            "The matrix is H + I: lambda is missing at the identity.": -solved(H + identity),
+            "The system is (I + lambda H); it is H + lambda I.": -solved(identity + strength * H),
+            "This multiplies where it should divide: the matrix is to be inverted.": -away @ (A @ g),
+            "The curvature is missing: the data hold the solution, too.": -(away @ g) / strength,
+            "This is the product of g and away alone: between them stands the inverse of H + lambda I.": -(away @ g),
             "These are steepest-descent steps: the next direction needs its share of the last one.":
-                strength * _steepest(H + strength * identity, g, steps),
-            "One step too many is taken.": strength * _conjugate(H + strength * identity, g, steps + 1),
-            "One step too few is taken.": strength * _conjugate(H + strength * identity, g, steps - 1),
-            "This multiplies where it should divide: the matrix is to be inverted.": g + H @ g / strength,
-            "This is g: FOMAML's gradient.": g,
+                -away @ _steepest(A, g, steps),
+            "One step too few is taken.": -away @ _conjugate(A, g, steps - 1),
+            "This is the gradient by theta; lambda is a number, and so is its gradient.":
+                strength * torch.linalg.solve(A, g),
+            "This is the vector v; its product with `away` is asked for.": torch.linalg.solve(A, g),
+            "This is how the solution moves; its product with the query gradient g is asked for.":
+                -torch.linalg.solve(A, away),
         }  # fmt: skip
-        cases.append(expect((hessian_times, g, strength, steps), truth, mistakes))
+        cases.append(expect((hessian_times, g, away, strength, steps), truth, mistakes))
         counts.append((calls, steps))
     if not judge("13.3", answer, cases, None, tolerance=1e-3):
         return
     if any(len(calls) > 2 * steps + 2 for calls, steps in counts):
-        wrong("13.3", "The numbers are right, with more products than needed: one per step is enough. Was H built?")
+        wrong("13.3", "The number is right, with more products than needed: one per step is enough. Was H built?")
     else:
-        correct("13.3", "One product a step, and no matrix.")
+        correct("13.3", "One solve gives both gradients: by theta it is lambda v, by lambda it is -away @ v.")
 
 
 def _conjugate(A: Tensor, b: Tensor, steps: int) -> Tensor:

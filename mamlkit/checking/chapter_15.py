@@ -13,7 +13,7 @@ from torch import Tensor
 from mamlkit.checking._cases import attempt_with_copies, expect, judge
 from mamlkit.checking._report import as_tensor, correct, wrong
 
-__all__ = ["check_best_row", "check_cause", "check_largest_ways", "check_split_points"]
+__all__ = ["check_best_row", "check_cause", "check_largest_ways", "check_split_groups"]
 
 
 def check_largest_ways(answer: Callable[..., Any]) -> None:
@@ -74,68 +74,90 @@ def _of_plain_lists(answer: Any) -> Any:
     return call
 
 
-def check_split_points(answer: Callable[..., Any]) -> None:
-    """Exercise 15.2, a series split into support and query points.
+class _Name(str):
+    """A name whose place in a set is drawn anew for each salt, as that of a text is in each Python session."""
+
+    salt = 0
+
+    def __hash__(self) -> int:
+        return hash((_Name.salt, str(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == str(other)
+
+
+def check_split_groups(answer: Callable[..., Any]) -> None:
+    """Exercise 15.2, series split so that no group is on both sides.
 
     Args:
-        answer: ``split_points(x, y, support, generator)`` with ``x`` and ``y`` ``(points, 1)``; four tensors out.
+        answer: ``split_groups(groups, share, generator)`` with one name per series; two lists of numbers out.
     """
-    seen: list[tuple[int, int, list[float], list[float]]] = []
-    for points, support in ((9, 4), (12, 5), (7, 1)):
-        x = torch.arange(points, dtype=torch.float64)[:, None]  # (points, 1)
-        y = 10 * x + 3
-        for seed in (0, 1, 0):
-            torch.manual_seed(len(seen))  # of another generator than the one that is given
-            done, value = attempt_with_copies("15.2", answer, x, y, support, torch.Generator().manual_seed(seed))
+    for texts, share in (
+        (["oak", "elm", "oak", "ash", "fir", "elm", "yew", "oak", "ash", "fig", "yew", "oak"], 0.2),
+        (["b", "a", "c", "a", "d", "e", "f", "g", "h", "a", "b", "a", "c"], 0.25),
+    ):
+        groups, splits = [_Name(text) for text in texts], []
+        for call, (seed, salt) in enumerate([(0, 0), (0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (3, 0), (4, 0)]):
+            _Name.salt = salt
+            torch.manual_seed(call)  # of another generator than the one that is given
+            done, value = attempt_with_copies(
+                "15.2", _of_plain_names(answer), tuple(groups), share, torch.Generator().manual_seed(seed)
+            )
             if not done:
                 return
-            parts = [as_tensor(part) for part in value] if isinstance(value, (tuple, list)) and len(value) == 4 else []
-            if len(parts) != 4 or any(part is None for part in parts):
-                wrong("15.2", "Four tensors were expected: support x, support y, query x, query y.")
+            pair = [as_tensor(side) for side in value] if isinstance(value, (tuple, list)) and len(value) == 2 else []
+            sides = [[int(i) for i in side.flatten().tolist()] for side in pair if side is not None]
+            if len(sides) != 2:
+                wrong("15.2", "Two lists were expected: the numbers of the training series, and of the test series.")
                 return
-            sx, sy, qx, qy = (part for part in parts if part is not None)
-            if said := _fault_of_split(sx, sy, qx, qy, points, support):
+            if said := _fault_of_groups(sides[0], sides[1], texts, share):
                 wrong("15.2", said)
                 return
-            seen.append((support, seed, sx.flatten().tolist(), qx.flatten().tolist()))
-    for first, second, third in (seen[i : i + 3] for i in (0, 3, 6)):
-        if first[2:] != third[2:]:
+            splits.append(sorted(sides[1]))
+        if splits[0] != splits[1]:
             wrong(
                 "15.2",
                 "The same generator state gave two splits: draw from the generator that is given, and only from it.",
             )
             return
-        if first[2:] == second[2:] and first[0] > 1:
+        if splits[0] != splits[2] or splits[0] != splits[3]:
             wrong(
-                "15.2", "Two generators gave the same split: the points must be drawn, or the query set is always late."
+                "15.2",
+                "In another Python session the same generator gives another split: the order of a set of texts is not fixed. "
+                "Sort the names first.",
             )
             return
-    correct("15.2", "No point is in both sets, none is lost, and the generator alone decides.")
+        if all(split == splits[0] for split in splits):
+            wrong("15.2", "Every generator gave the same split: the groups for the test must be drawn.")
+            return
+    correct("15.2", "No group is on both sides, no series is lost, and the generator alone decides.")
 
 
-def _fault_of_split(sx: Tensor, sy: Tensor, qx: Tensor, qy: Tensor, points: int, support: int) -> str:
-    """What is wrong with one split; an empty text where nothing is."""
-    for name, x, y in (("support", sx, sy), ("query", qx, qy)):
-        if x.shape != y.shape:
-            return (
-                f"The {name} set has x of shape {tuple(x.shape)} and y of shape {tuple(y.shape)}: each x needs its y."
-            )
-        if not torch.allclose(y, 10 * x + 3):
-            return f"In the {name} set an x has the y of another point: choose the same points of both."
-    if sx.numel() != support:
-        order = (
-            "They stand in the wrong order?" if qx.numel() == support else "It is drawn at random, without replacement."
+def _of_plain_names(answer: Any) -> Any:
+    """The reader gets a list; it passes the judge as a tuple, which is not copied."""
+    return answer if not callable(answer) else lambda groups, *others: answer(list(groups), *others)
+
+
+def _fault_of_groups(training: Sequence[int], test: Sequence[int], groups: Sequence[str], share: float) -> str:
+    """What is wrong with one split of groups; an empty text where nothing is."""
+    both = [*training, *test]
+    if any(not 0 <= i < len(groups) for i in both):
+        return f"There are {len(groups)} series, numbered from 0; {max(both)} and {min(both)} are among your numbers."
+    of_test, of_training = {groups[i] for i in test}, {groups[i] for i in training}
+    wanted = round(share * len(set(groups)))
+    if shared := sorted(of_test & of_training):
+        return f"Group {shared[0]!r} has series on both sides: the test would be about a group that was trained on."
+    if len(set(both)) < len(both):
+        return "A series is there twice."
+    if lost := sorted(set(range(len(groups))) - set(both)):
+        return f"Series {lost[0]} is on neither side."
+    if len(of_test) != wanted:
+        if len(of_training) == wanted:
+            return "The two lists stand in the wrong order? Training comes first."
+        return (
+            f"Of {len(set(groups))} groups round({share} * {len(set(groups))}) = {wanted} are for the test, "
+            f"and this draws {len(of_test)}. The share is one of groups, not of series."
         )
-        return f"The support set should have {support} points, and this one has {sx.numel()}. {order}"
-    if sx.ndim != 2 or qx.ndim != 2:
-        return f"Keep the shape (points, 1): this support x has shape {tuple(sx.shape)}."
-    chosen, asked = sx.flatten().tolist(), qx.flatten().tolist()
-    if len(set(chosen)) < len(chosen) or len(set(asked)) < len(asked):
-        return "A point is there twice in one set: draw without replacement."
-    if both := sorted(set(chosen) & set(asked)):
-        return f"Point {both[0]:g} is in both sets: a learner would be asked what it was told."
-    if len(chosen) + len(asked) < points:
-        return f"{points - len(chosen) - len(asked)} of {points} points are in neither set: the query set is all that is left."
     return ""
 
 

@@ -9,10 +9,19 @@ def largest_ways(counts, shots, queries):
     return {result}
 """
 SPLIT = """
-def split_points(x, y, support, generator):
+def split_groups(groups, share, generator):
+    names = {names}
     order = {order}
-    s, q = {parts}
+    drawn = {drawn}
+    training = [i for i, name in enumerate(groups) if name not in drawn]
+    test = [i for i, name in enumerate(groups) if name in drawn]
     return {result}
+"""
+BY_SERIES = """
+def split_groups(groups, share, generator):
+    order = torch.randperm(len(groups), generator=generator).tolist()
+    size = round(share * len(groups))
+    return order[size:], order[:size]
 """
 ROW = """
 def best_row(rows):
@@ -36,11 +45,12 @@ def ways(n="sum(count >= shots + queries for count in counts)", result="min(firs
 
 
 def split(
-    order="torch.randperm(len(x), generator=generator)",
-    parts="order[:support], order[support:]",
-    result="x[s], y[s], x[q], y[q]",
+    names="sorted(set(groups))",
+    order="torch.randperm(len(names), generator=generator).tolist()",
+    drawn="{names[i] for i in order[:round(share * len(names))]}",
+    result="training, test",
 ):
-    return SPLIT.format(order=order, parts=parts, result=result)
+    return SPLIT.format(names=names, order=order, drawn=drawn, result=result)
 
 
 def row(
@@ -71,19 +81,19 @@ WRONG = {
         (ways(result="second - first"), "This is the validation split alone"),
         (ways(result="[first, second - first, n - second]"), "A number was expected"),
     ],
-    "ex-split-points": [
-        (split(order="torch.arange(len(x))"), "the points must be drawn"),
-        (split(order="torch.randperm(len(x))"), "draw from the generator that is given"),
-        (split(parts="order[:support], order"), "is in both sets"),
-        (split(parts="order[:support], order[support:-1]"), "in neither set"),
-        (split(parts="order[support:], order[:support]"), "They stand in the wrong order?"),
-        (split(order="torch.randint(len(x), (len(x),), generator=generator)"), "twice in one set"),
-        (split(result="x[s], y[:support], x[q], y[support:]"), "has the y of another point"),
-        (split(result="x[s], y[q], x[q], y[s]"), "each x needs its y"),
-        (split(result="x[s], x[q], y[s], y[q]"), "each x needs its y"),
-        (split(result="x[s, 0], y[s, 0], x[q, 0], y[q, 0]"), "Keep the shape"),
-        (split(result="x[s], y[s]"), "Four tensors were expected"),
-        (split(parts="order[:support], order[:support]"), "is in both sets"),
+    "ex-split-groups": [
+        (BY_SERIES, "has series on both sides"),
+        (split(names="list(set(groups))"), "Sort the names first"),
+        (split(order="torch.randperm(len(names)).tolist()"), "draw from the generator that is given"),
+        (split(order="list(range(len(names)))"), "the groups for the test must be drawn"),
+        (split(names="list(groups)"), "The share is one of groups"),
+        (split(drawn="{names[i] for i in order[:round(share * len(groups))]}"), "The share is one of groups"),
+        (split(result="test, training"), "stand in the wrong order?"),
+        (split(result="training[1:], test"), "on neither side"),
+        (split(result="training, test + test[:1]"), "there twice"),
+        (split(result="[i + 1 for i in training], [i + 1 for i in test]"), "numbered from 0"),
+        (split(result="test"), "Two lists were expected"),
+        (split(result="[groups[i] for i in training], [groups[i] for i in test]"), "Two lists were expected"),
     ],
     "ex-best-row": [
         (row(best="held[-1]"), "This is the step of the last validation"),
@@ -124,15 +134,16 @@ def largest_ways(counts, shots, queries):
     return torch.tensor([len(part) for part in (classes[:a], classes[a:b], classes[b:])]).min()
 """,
     ],
-    "ex-split-points": [
-        split(result="[part.float() for part in (x[s], y[s], x[q], y[q])]"),
+    "ex-split-groups": [
+        split(names="list(dict.fromkeys(groups))", result="torch.tensor(training), torch.tensor(test)"),
         """
-def split_points(x, y, support, generator):
-    chosen = torch.rand(len(x), generator=generator).argsort()[:support]
-    left = torch.ones(len(x), dtype=torch.bool)
-    left[chosen] = False
-    return x[chosen], y[chosen], x[left], y[left]
-""",
+def split_groups(groups, share, generator):
+    names, which = np.unique(groups, return_inverse=True)
+    score = torch.rand(len(names), generator=generator)
+    drawn = score.argsort()[: round(share * len(names))].numpy()
+    test = np.isin(which, drawn)
+    return [np.flatnonzero(~test), np.flatnonzero(test)]
+""".replace("def split", "import numpy as np\n\n\ndef split", 1),
     ],
     "ex-best-row": [
         row(step="float(best['step'])"),
