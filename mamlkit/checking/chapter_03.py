@@ -3,55 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import grad
 
-from mamlkit.checking._cases import attempt_with_copies, expect, hessian, judge, normal, problem
+from mamlkit.checking._cases import Case, attempt_with_copies, expect, hessian, judge, normal, problem
 from mamlkit.checking._memory import memory_of
-from mamlkit.checking._report import correct, wrong
+from mamlkit.checking._report import as_tensor, close, correct, not_attempted, wrong
 
 __all__ = ["check_adjoint", "check_blind", "check_hvp", "check_pencil", "check_product"]
 
 
 def check_pencil(answer: Callable[..., Any]) -> None:
-    """Exercise 3.1, the meta-gradient of one weight after K steps.
+    """Exercise 3.1, the meta-gradient of one weight after K steps, each with its own step size.
 
     Args:
-        answer: ``meta_gradient(theta, c, h, q, alpha, K)``, numbers in, a number out.
+        answer: ``meta_gradient(theta, c, h, q, alphas)``, numbers and a tuple of K numbers in, a number out.
     """
     cases = []
-    for theta, c, h, q, alpha, K in (
-        (2.0, 0.5, 3.0, -1.0, 0.1, 2),
-        (1.0, -0.5, 4.0, 0.3, 0.4, 3),
-        (0.7, 0.2, 2.0, 1.0, 0.3, 1),
+    for theta, c, h, q, alphas in (
+        (2.0, 0.5, 3.0, -1.0, (0.1, 0.2)),
+        (1.0, -0.5, 4.0, 0.3, (0.4, 0.1, 0.3)),
+        (0.7, 0.2, 2.0, 1.0, (0.3,)),
     ):
-        factor = 1 - alpha * h
-        last = c + factor**K * (theta - c)
-        wrong_way, wrong_last = 1 + alpha * h, c + (1 + alpha * h) ** K * (theta - c)
+        factors = [1 - alpha * h for alpha in alphas]
+        factor, first, steps = prod(factors), factors[0], len(alphas)
+        last, one = c + factor * (theta - c), c + first * (theta - c)
+        wrong_way = prod(1 + alpha * h for alpha in alphas)
+        same = c + first**steps * (theta - c)  # with the first step size throughout
         mistakes = {
             "The factor is missing: this is the query gradient at theta^(K), the first-order answer.": last - q,
-            "The factor 1 - alpha h is there once; each of the K steps contributes one.": factor * (last - q),
-            "theta^(K) is the end of K steps; here it is that of one.": factor**K * (c + factor * (theta - c) - q),
-            "K is ignored: this is right for one inner step only, in the factor and in theta^(K).": factor
-            * (c + factor * (theta - c) - q),
-            "The factor enters K times by multiplication, not by addition: a power, not K times it.": K
-            * factor
+            "Only the first step's factor is there; each of the K steps contributes one.": first * (last - q),
+            "Only the last step's factor is there; each of the K steps contributes one.": factors[-1] * (last - q),
+            "Every step has the first step size here; step k has alpha_k.": first**steps * (same - q),
+            "In the factors every step has the first step size; step k has alpha_k.": first**steps * (last - q),
+            "theta^(K) is the end of K steps; here it is that of one.": factor * (one - q),
+            "Only the first step is here, in the factor and in theta^(K).": first * (one - q),
+            "The factors enter by multiplication, not by addition: their product, not their sum.": sum(factors)
             * (last - q),
-            "The sign of alpha h is wrong in the factor: descent subtracts, so it is 1 - alpha h.": wrong_way**K
+            "The sign of alpha h is wrong in the factor: descent subtracts, so it is 1 - alpha h.": wrong_way
             * (last - q),
-            "The sign of alpha h is wrong: an inner step goes down the slope.": wrong_way**K * (wrong_last - q),
-            "The query gradient is taken at theta; it belongs at the adapted weight theta^(K).": factor**K
-            * (theta - q),
-            "This judges the adapted weight by the support set's minimum c; the query set's minimum is q.": factor**K
+            "The sign of alpha h is wrong: an inner step goes down the slope.": wrong_way
+            * (c + wrong_way * (theta - c) - q),
+            "The query gradient is taken at theta; it belongs at the adapted weight theta^(K).": factor * (theta - q),
+            "This judges the adapted weight by the support set's minimum c; the query set's minimum is q.": factor
             * (last - c),
-            "The sign of the result is wrong: the query gradient is theta^(K) - q.": -(factor**K) * (last - q),
+            "The sign of the result is wrong: the query gradient is theta^(K) - q.": -factor * (last - q),
             "This is the loss after adaptation, not its derivative.": 0.5 * (last - q) ** 2,
         }
-        cases.append(expect((theta, c, h, q, alpha, K), factor**K * (last - q), mistakes))
-    judge("3.1", answer, cases, "One factor 1 - alpha h for each step, times the query gradient at theta^(K).")
+        cases.append(expect((theta, c, h, q, alphas), factor * (last - q), mistakes))
+    judge("3.1", answer, cases, "One factor 1 - alpha_k h for each step, times the query gradient at theta^(K).")
 
 
 def check_blind(answer: Callable[..., Any]) -> None:
@@ -125,7 +129,7 @@ def check_hvp(answer: Callable[..., Any]) -> None:
 
 
 def check_product(answer: Callable[..., Any]) -> None:
-    """Exercise 3.4, the meta-gradient as a product of K factors.
+    """Exercise 3.4, the meta-gradient as a product of K factors, to be mended.
 
     Args:
         answer: ``meta_gradient(path, hessian, alpha, query_gradient)``, with ``path`` the list theta^(0), ..., theta^(K),
@@ -137,6 +141,9 @@ def check_product(answer: Callable[..., Any]) -> None:
         g = grad(query)(path[-1])
         truth, mistakes = _product_and_mistakes(support, path, alpha, g)
         cases.append(expect((path, hessian(support), alpha, g), truth, mistakes))
+    if callable(answer) and _is_as_given(answer, cases):
+        not_attempted("3.4")
+        return
     judge(
         "3.4",
         answer,
@@ -221,6 +228,20 @@ def _builds_the_hessian(answer: Callable[..., Any], n: int = 40) -> bool:
     return memory is not None and memory.largest >= n * n
 
 
+def _is_as_given(answer: Callable[..., Any], cases: Sequence[Case]) -> bool:
+    """Whether an answer to 3.4 gives what the function with its three mistakes gives."""
+    for case in cases:
+        path, at, alpha, g = case.arguments
+        given = g - alpha * torch.stack([at(point) @ g for point in path[1:]]).sum(0)
+        try:
+            value = as_tensor(answer([point.clone() for point in path], at, alpha, g.clone()))
+        except Exception:  # judge will say which
+            return False
+        if value is None or value.shape != given.shape or not close(value, given):
+            return False
+    return True
+
+
 def _product_and_mistakes(
     support: Callable[[Tensor], Tensor], path: list[Tensor], alpha: float, g: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -240,6 +261,7 @@ def _product_and_mistakes(
         "Every Hessian is taken at theta; step k starts at theta^(k), so its Hessian belongs there.": product([own[0]] * steps),
         "The factors are in the wrong order: the last step's factor meets the query gradient first.": product(own[::-1]),
         "Each Hessian is taken where its step ends; it belongs where the step starts, at theta^(k).": product(hessians[1:]),
+        "Each Hessian is taken where its step ends, and the factors are in the wrong order.": product(hessians[:0:-1]),
         "Every Hessian is taken at theta^(K), where no step starts.": product([hessians[-1]] * steps),
         "The first step's factor, with the Hessian at theta^(0), is missing.": product(own[1:]),
         "The last step's factor, with the Hessian at theta^(K-1), is missing.": product(own[:-1]),

@@ -19,20 +19,33 @@ Loss = Callable[[Tensor], Tensor]
 
 
 def check_cosine(answer: Callable[..., Any]) -> None:
-    """Exercise 10.1, cosine annealing of the outer rate.
+    """Exercise 10.1, an outer rate that is held and then comes down along half a cosine.
 
     Args:
-        answer: ``cosine(step, steps, first, last)``, numbers in, the rate of this outer step out.
+        answer: ``cosine(step, steps, hold, first, last)``, numbers in, the rate of this outer step out.
     """
     cases = []
-    for step, steps, first, last in ((30, 100, 1e-3, 1e-5), (120, 500, 0.02, 0.001), (7, 9, 1.0, 0.1)):
-        turn = step / steps
+    for step, steps, hold, first, last in (
+        (37, 107, 7, 1e-3, 1e-5),
+        (140, 520, 20, 0.02, 0.001),
+        (9, 11, 2, 1.0, 0.1),
+        (3, 60, 10, 0.5, 0.01),  # still held
+    ):
+        at, length = max(0, step - hold), steps - hold
+        turn = at / length
 
         def rate(share: float, first: float = first, last: float = last) -> float:
             """Part of the way from ``last`` to ``first``."""
             return last + share * (first - last)
 
         mistakes = {
+            "The cosine is stretched over all steps; it begins after the held ones and has the rest.":
+                rate(0.5 * (1 + math.cos(math.pi * at / steps))),
+            "Nothing is held: this is half a cosine over the whole run.": rate(0.5 * (1 + math.cos(math.pi * step / steps))),
+            "The rate jumps after the held steps: there the cosine has only begun, so count its steps from there.":
+                rate(0.5 * (1 + math.cos(math.pi * step / steps))) if step >= hold else first,
+            "Before the hold is over the cosine runs backwards: no step of it has been taken yet.":
+                rate(0.5 * (1 + math.cos(math.pi * (step - hold) / length))),
             "The rate rises from last to first: it is 1 + cos, times first - last, on top of last.":
                 rate(0.5 * (1 - math.cos(math.pi * turn))),
             "The 1 + is missing: a cosine alone becomes negative half way.": rate(0.5 * math.cos(math.pi * turn)),
@@ -51,13 +64,13 @@ def check_cosine(answer: Callable[..., Any]) -> None:
             "The cosine takes radians, not degrees: half a turn is pi, not 180.":
                 rate(0.5 * (1 + math.cos(180 * turn))),
             "Steps are counted from 0: in step 0 the rate is the first one. This is one step ahead.":
-                rate(0.5 * (1 + math.cos(math.pi * (step + 1) / steps))),
+                rate(0.5 * (1 + math.cos(math.pi * (at + 1) / length))),
             "Divide by steps, not by steps - 1: the last rate belongs to the step after the last.":
-                rate(0.5 * (1 + math.cos(math.pi * step / (steps - 1)))),
+                rate(0.5 * (1 + math.cos(math.pi * at / (length - 1)))),
             "This is the share of the way, without the two rates.": 0.5 * (1 + math.cos(math.pi * turn)),
         }  # fmt: skip
-        cases.append(expect((step, steps, first, last), rate(0.5 * (1 + math.cos(math.pi * turn))), mistakes))
-    judge("10.1", answer, cases, "From the first rate to the last along half a cosine.")
+        cases.append(expect((step, steps, hold, first, last), rate(0.5 * (1 + math.cos(math.pi * turn))), mistakes))
+    judge("10.1", answer, cases, "Held, then down along half a cosine.")
 
 
 def check_first_order_steps(answer: Callable[..., Any]) -> None:

@@ -2,80 +2,54 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from mamlkit.algorithms import maml, maml_plus_plus
-from mamlkit.checking._cases import attempt_with_copies, expect, judge, normal
+from mamlkit.algorithms import maml_plus_plus
+from mamlkit.checking._cases import expect, judge, normal
 from mamlkit.checking._report import attempt, correct, not_attempted, wrong
 from mamlkit.learners import Learner
 from mamlkit.models import conv4
-from mamlkit.step_sizes import FixedStepSize
 from mamlkit.tasks import TaskBatch
 
-__all__ = ["check_difference", "check_outer_loop", "check_run_seconds", "check_spread_ratio", "check_switches"]
+__all__ = ["check_chance", "check_difference", "check_outer_loop", "check_run_seconds", "check_spread_ratio"]
 
 
-def check_switches(answer: Callable[[], Any]) -> None:
-    """Exercise 11.1, the switches that turn MAML++ into MAML with three inner steps of 0.2.
+def check_chance(answer: Callable[..., Any]) -> None:
+    """Exercise 11.1, how often two equally steady methods look unequal with three seeds each.
 
     Args:
-        answer: ``switches()``, giving the keyword arguments of ``mamlkit.maml_plus_plus`` as a dict.
+        answer: ``chance(c)``, the probability that one of two sample standard deviations, of three normal draws each, is more
+            than ``c`` times the other, whichever it is.
     """
-    done, given = attempt_with_copies("11.1", answer)
-    if not done:
-        return
-    if not isinstance(given, Mapping):
-        return wrong("11.1", f"A dict of keyword arguments was expected, this is {type(given).__name__}.")
-    if given.get("multi_step_loss") is False:
-        return wrong("11.1", "multi_step_loss is switched off with None, not with False.")
-    if "cosine" in given:
-        return wrong("11.1", "cosine belongs to TrainingOptions; maml_plus_plus does not know it.")
-    model = conv4(3, filters=2, downsample="stride", image_size=16, seed=0).double()
-    try:
-        learner = maml_plus_plus(copy.deepcopy(model), **given)
-    except Exception as error:  # whatever stands in the dict
-        return wrong("11.1", f"maml_plus_plus refuses this: {str(error).splitlines()[0]}")
-    if faults := _still_on(learner):
-        return wrong("11.1", f"Not MAML yet: {'; '.join(faults)}.")
-    tasks = TaskBatch(
-        *(part for seed in (1, 2) for part in (normal(2, 3, 1, 16, 16, seed=seed), torch.arange(3).expand(2, 3)))
-    )
-    plain = maml(copy.deepcopy(model), inner_steps=3, inner_lr=0.2)
-    for each in (learner, plain):
-        each.meta_backward(tasks)
-    pairs = zip(learner.meta_parameters().values(), plain.meta_parameters().values(), strict=True)
-    if all(torch.equal(own.grad, other.grad) for own, other in pairs):  # type: ignore[arg-type]
-        return correct("11.1", "Its meta-gradient is MAML's, bit for bit.")
-    wrong("11.1", "The meta-gradient is not that of MAML.")
 
+    def explain(truth: float) -> Callable[[Tensor], str]:
+        def say(given: Tensor) -> str:
+            if abs(given.item() - truth) < 0.02:
+                return f"{given.item():.4f} comes close, as a simulation would; the exact value is {truth:.6f}."
+            return f"{given.item():.4f} is not the chance {truth:.6f}; try your formula on draws of torch.randn."
 
-def _still_on(learner: Learner) -> list[str]:
-    """What keeps a learner from being MAML with three inner steps of 0.2."""
-    faults = []
-    weights = [learner.outer_loss.weights(learner.inner_steps, epoch) for epoch in (0, 5, 10_000)]
-    if any(bool((w[:-1] != 0).any()) for w in weights):
-        faults.append("the multi-step loss is on")
-    if not isinstance(learner.step_sizes, FixedStepSize):
-        faults.append("the step sizes are learned")
-    elif learner.step_sizes.rate != 0.2:
-        faults.append(f"the inner rate is {learner.step_sizes.rate:g}, not 0.2")
-    if learner.batch_norm is not None and learner.batch_norm.weight_names:
-        faults.append("batch norm has weights for each step")
-    if learner.batch_norm is not None and learner.batch_norm.has_statistics:
-        faults.append("batch norm has statistics for each step")
-    if learner.first_order_epochs:
-        faults.append("the first epochs are of first order")
-    if learner.inner_steps != 3:
-        faults.append(f"there are {learner.inner_steps} inner steps, not 3")
-    if learner.loss is not F.cross_entropy and not isinstance(learner.loss, torch.nn.CrossEntropyLoss):
-        faults.append("the loss is not cross-entropy")
-    return faults
+        return say
+
+    cases = []
+    for c in (1.5, 2.0, 4.0):
+        truth = 2 / (1 + c**2)
+        mistakes = {
+            "This counts one direction; either of the two may be the larger one.": truth / 2,
+            "c is a ratio of standard deviations; the exponentials are variances.": 2 / (1 + c),
+            "c is a ratio of standard deviations, and either of the two may be the larger one.": 1 / (1 + c),
+            "This is the chance that they are less than c times apart.": 1 - truth,
+            "The other variance is random, too: average over it.": 2 * math.exp(-(c**2)),
+            "The other variance is random, too: average over it. And either of the two may be the larger one.":
+                math.exp(-(c**2)),
+            "This is per cent; give a probability.": 100 * truth,
+        }  # fmt: skip
+        cases.append(expect((c,), truth, mistakes, explain(truth)))
+    judge("11.1", answer, cases, "Three seeds say next to nothing about a spread.")
 
 
 def check_difference(answer: Callable[..., Any]) -> None:

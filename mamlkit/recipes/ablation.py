@@ -203,16 +203,16 @@ def train_and_measure(name: str, chosen: Configuration, folder: Path, test_tasks
     training, test = chosen.build_tasks("train"), chosen.build_tasks("test")
     shape = image_shape(training)
     learner = chosen.build_learner(shape)
-    started = time.process_time()
+    resume, started = (folder / "checkpoints").is_dir(), time.process_time()
     history = fit(
         learner,
         training,
         options=chosen.training,
         validation=chosen.build_tasks("validation"),
         folder=folder,
-        resume=(folder / "checkpoints").is_dir(),
+        resume=resume,
     )
-    cpu_seconds = time.process_time() - started  # with the validations; after an interruption, only of the last part
+    cpu_seconds = round(time.process_time() - started, 1)  # with the validations
     peak = peak_memory_mb()
     best, names = load_best(chosen, folder, shape, chosen.training.keep_best)
     tasks = TaskStream(test, test_tasks, seed=TEST_SEED).batch(0).to(chosen.device)
@@ -234,7 +234,7 @@ def train_and_measure(name: str, chosen: Configuration, folder: Path, test_tasks
         "best_checkpoint": names[0],
         "iterations": history.step,
         "seconds": round(history.seconds, 1),
-        "cpu_seconds": round(cpu_seconds, 1),
+        "cpu_seconds": None if resume else cpu_seconds,  # of a run that was interrupted only the last part is known
         "peak_memory_mb": round(peak, 1),
         "meta_step": meta_step_cost(chosen, training.sample(chosen.training.meta_batch, _seeded(0))),
         "learning_curve": _curve(history),

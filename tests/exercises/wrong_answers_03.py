@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 PENCIL = """
-def meta_gradient(theta, c, h, q, alpha, K):
-    factor = {factor}
-    last = c + (1 - alpha * h) ** K * (theta - c)
+def meta_gradient(theta, c, h, q, alphas):
+    import math
+    last = c + math.prod(1 - alpha * h for alpha in alphas) * (theta - c)
+    first = 1 - alphas[0] * h
+    one, steps = c + first * (theta - c), len(alphas)
+    factors = [1 - alpha * h for alpha in alphas]
     return {result}
 """
 PRODUCT = """
@@ -30,27 +33,22 @@ UPDATE = "lam - alpha * hvp(support_loss, path[k], lam)[1]"
 
 WRONG = {
     "ex-pencil": [
-        (PENCIL.format(factor="1", result="factor * (last - q)"), "The factor is missing"),
-        (PENCIL.format(factor="1 - alpha * h", result="factor * (last - q)"), "each of the K steps contributes one"),
-        (
-            "def meta_gradient(theta, c, h, q, alpha, K):\n    factor = 1 - alpha * h\n"
-            "    return factor * (c + factor * (theta - c) - q)",
-            "K is ignored",
-        ),
-        (
-            "def meta_gradient(theta, c, h, q, alpha, K):\n    factor = 1 - alpha * h\n"
-            "    return factor**K * (c + factor * (theta - c) - q)",
-            "the end of K steps",
-        ),
-        (PENCIL.format(factor="K * (1 - alpha * h)", result="factor * (last - q)"), "a power"),
-        (PENCIL.format(factor="(1 + alpha * h) ** K", result="factor * (last - q)"), "sign of alpha h"),
-        (PENCIL.format(factor="(1 - alpha * h) ** K", result="factor * (theta - q)"), "taken at theta"),
-        (PENCIL.format(factor="(1 - alpha * h) ** K", result="factor * (last - c)"), "query set's minimum is q"),
-        (PENCIL.format(factor="(1 - alpha * h) ** K", result="factor * (q - last)"), "sign of the result"),
-        (PENCIL.format(factor="1", result="0.5 * (last - q) ** 2"), "not its derivative"),
-        (PENCIL.format(factor="1", result="'no idea'"), "A number was expected, this is str"),
-        (PENCIL.format(factor="1", result="float('nan')"), "In one test"),
-        (PENCIL.format(factor="1", result="undefined"), "Your code raised NameError"),
+        (PENCIL.format(result="last - q"), "The factor is missing"),
+        (PENCIL.format(result="first * (last - q)"), "Only the first step's factor"),
+        (PENCIL.format(result="factors[-1] * (last - q)"), "Only the last step's factor"),
+        (PENCIL.format(result="first**steps * (c + first**steps * (theta - c) - q)"), "Every step has the first"),
+        (PENCIL.format(result="first**steps * (last - q)"), "In the factors every step has the first"),
+        (PENCIL.format(result="math.prod(factors) * (one - q)"), "the end of K steps"),
+        (PENCIL.format(result="first * (one - q)"), "Only the first step is here"),
+        (PENCIL.format(result="sum(factors) * (last - q)"), "their product, not their sum"),
+        (PENCIL.format(result="math.prod(2 - f for f in factors) * (last - q)"), "sign of alpha h is wrong in"),
+        (PENCIL.format(result="math.prod(factors) * (theta - q)"), "taken at theta"),
+        (PENCIL.format(result="math.prod(factors) * (last - c)"), "query set's minimum is q"),
+        (PENCIL.format(result="math.prod(factors) * (q - last)"), "sign of the result"),
+        (PENCIL.format(result="0.5 * (last - q) ** 2"), "not its derivative"),
+        (PENCIL.format(result="'no idea'"), "A number was expected, this is str"),
+        (PENCIL.format(result="float('nan')"), "In one test"),
+        (PENCIL.format(result="undefined"), "Your code raised NameError"),
     ],
     "ex-blind": [
         ("def blind_step_size(H, v):\n    return (v @ H @ v) / (v @ v)", "This is the eigenvalue"),
@@ -114,6 +112,7 @@ WRONG = {
         (PRODUCT.format(points="[path[0]] * (len(path) - 1)", update=DESCEND), "Every Hessian is taken at theta;"),
         (PRODUCT.format(points="path[:-1]", update=DESCEND), "wrong order"),
         (PRODUCT.format(points="reversed(path[1:])", update=DESCEND), "where its step ends"),
+        (PRODUCT.format(points="path[1:]", update=DESCEND), "where its step ends, and the factors"),
         (PRODUCT.format(points="reversed(path)", update=DESCEND), "one factor too many"),
         (PRODUCT.format(points="reversed(path[1:-1])", update=DESCEND), "first step's factor"),
         (PRODUCT.format(points="reversed(path[:-2])", update=DESCEND), "last step's factor, with"),
@@ -195,15 +194,15 @@ WRONG = {
 RIGHT = {
     "ex-pencil": [
         """
-def meta_gradient(theta, c, h, q, alpha, K):
+def meta_gradient(theta, c, h, q, alphas):
     start = torch.tensor(theta, requires_grad=True)
     point = start
-    for _ in range(K):
+    for alpha in alphas:
         point = point - alpha * h * (point - c)
     return torch.autograd.grad(0.5 * (point - q) ** 2, start)
 """,
-        PENCIL.format(factor="(1 - alpha * h) ** K", result="[factor * (last - q)]"),
-        PENCIL.format(factor="(1 - alpha * h) ** K", result="torch.tensor([factor * (last - q)])"),
+        PENCIL.format(result="[math.prod(factors) * (last - q)]"),
+        PENCIL.format(result="torch.tensor([math.prod(factors) * (last - q)])"),
     ],
     "ex-blind": [
         "def blind_step_size(H, v):\n    return float(v.norm() / (H @ v).norm())",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-COSINE = "def cosine(step, steps, first, last):\n    return {}"
+COSINE = """
+def cosine(step, steps, hold, first, last):
+    whole, number = steps, step
+    step, steps = max(0, step - hold), steps - hold
+    return {}
+"""
 SWITCH = """
 def first_order_steps(budget, second_order_steps, first_time, second_time):
     rest = budget - second_order_steps * second_time
@@ -14,6 +19,21 @@ SWING = "math.cos(math.pi * step / steps)"
 
 WRONG = {
     "ex-cosine": [
+        (
+            COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(math.pi * step / whole))"),
+            "stretched over all steps",
+        ),
+        (COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(math.pi * number / whole))"), "Nothing is held"),
+        (
+            COSINE.format(
+                "last + 0.5 * (first - last) * (1 + math.cos(math.pi * number / whole)) if number >= hold else first"
+            ),
+            "The rate jumps",
+        ),
+        (
+            COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(math.pi * (number - hold) / steps))"),
+            "runs backwards",
+        ),
         (COSINE.format(f"last + 0.5 * (first - last) * (1 - {SWING})"), "The rate rises"),
         (COSINE.format(f"last + 0.5 * (first - last) * {SWING}"), "1 + is missing"),
         (COSINE.format(f"last + (first - last) * (1 + {SWING})"), "one half is missing"),
@@ -27,7 +47,7 @@ WRONG = {
             COSINE.format("last + (first - last) * math.cos(math.pi / 2 * step / steps)"),
             "quarter of a turn, steepest at the end",
         ),
-        (COSINE.format("first * 0.99**step"), "In one test, with the inputs 30, 100, 0.001, 1e-05,"),
+        (COSINE.format("first * 0.99**step"), "In one test, with the inputs 37, 107, 7, 0.001, 1e-05,"),
         (COSINE.format("first + (last - first) * step / steps"), "a straight line"),
         (COSINE.format(f"0.5 * first * (1 + {SWING})"), "This ends at 0"),
         (COSINE.format(f"last + 0.5 * first * (1 + {SWING})"), "the swing is first - last"),
@@ -90,7 +110,8 @@ RIGHT = {
     "ex-cosine": [
         COSINE.format("(first + last) / 2 + (first - last) / 2 * math.cos(math.pi * step / steps)"),
         """
-def cosine(step, steps, first, last):
+def cosine(step, steps, hold, first, last):
+    step, steps = max(0, step - hold), steps - hold
     import torch
 
     return torch.tensor(last) + (first - last) * torch.cos(torch.tensor(math.pi * step / steps / 2)) ** 2

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-SWITCHES = """
-def switches():
-    return dict({arguments})
+CHANCE = """
+def chance(c):
+    return {result}
 """
-PARTS = {
-    "inner_steps": "3",
-    "inner_lr": "0.2",
-    "multi_step_loss": "None",
-    "step_sizes": "'fixed'",
-    "per_step_weights": "False",
-}
 DIFFERENCE = """
 def difference(a, b):
     x = torch.tensor(a["{key}"], dtype=torch.float64)
@@ -52,11 +45,6 @@ EPOCH = "learner.epoch = step // steps_per_epoch"
 NETWORK = "*learner.model.parameters()"
 
 
-def switches(**changed: str | None) -> str:
-    chosen = {name: value for name, value in (PARTS | changed).items() if value is not None}
-    return SWITCHES.format(arguments=", ".join(f"{name}={value}" for name, value in chosen.items()))
-
-
 def difference(key: str = "per_task_final_accuracies", d: str = "x - y", width: str = WIDTH) -> str:
     return DIFFERENCE.format(key=key, d=d, width=width)
 
@@ -73,19 +61,19 @@ def loop(**changed: str) -> str:
 
 
 WRONG = {
-    "ex-switches": [
-        (switches(multi_step_loss=None), "the multi-step loss is on"),
-        (switches(step_sizes=None), "the step sizes are learned"),
-        (switches(per_step_weights=None), "batch norm has weights for each step"),
-        (switches(per_step_statistics="True"), "batch norm has statistics for each step"),
-        (switches(first_order_epochs="5"), "the first epochs are of first order"),
-        (switches(inner_steps=None), "there are 5 inner steps, not 3"),
-        (switches(inner_lr=None), "the inner rate is 0.1, not 0.2"),
-        (switches(multi_step_loss="False"), "with None, not with False"),
-        (switches(cosine="False"), "belongs to TrainingOptions"),
-        (switches(plus_plus="False"), "maml_plus_plus refuses this"),
-        ("def switches():\n    return 3, 0.2", "A dict of keyword arguments was expected"),
-        (SWITCHES.format(arguments=""), "the multi-step loss is on; the step sizes are learned; batch norm has"),
+    "ex-chance": [
+        (CHANCE.format(result="1 / (1 + c**2)"), "This counts one direction"),
+        (CHANCE.format(result="2 / (1 + c)"), "c is a ratio of standard deviations; the exponentials"),
+        (CHANCE.format(result="1 / (1 + c)"), "c is a ratio of standard deviations, and either"),
+        (CHANCE.format(result="(c**2 - 1) / (c**2 + 1)"), "less than c times apart"),
+        (
+            CHANCE.format(result="2 * torch.exp(torch.tensor(-(c**2)))"),
+            "The other variance is random, too: average over it.",
+        ),
+        (CHANCE.format(result="torch.exp(torch.tensor(-(c**2)))"), "And either of the two"),
+        (CHANCE.format(result="200 / (1 + c**2)"), "This is per cent"),
+        (CHANCE.format(result="2 / (1 + c**2) + 0.003"), "as a simulation would"),
+        (CHANCE.format(result="0.9"), "try your formula on draws"),
     ],
     "ex-difference": [
         (difference(width="1.96 * (x.var() / len(x) + y.var() / len(y)) ** 0.5"), "task by task"),
@@ -180,9 +168,9 @@ WRONG = {
 
 # Right answers in other styles: defaults left out or written down, with NumPy, nested loops, fit's own order of lines.
 RIGHT = {
-    "ex-switches": [
-        switches(per_step_statistics="False", first_order_epochs="0", annealing_epochs="7"),
-        switches(multi_step_loss="[0, 0, 1]"),
+    "ex-chance": [
+        CHANCE.format(result="1 - (c * c - 1) / (c * c + 1)"),
+        CHANCE.format(result="torch.tensor(2.0) / (torch.tensor(c).square() + 1)"),
     ],
     "ex-difference": [
         """

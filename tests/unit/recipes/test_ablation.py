@@ -34,7 +34,7 @@ SCHEMA = {
     "best_checkpoint": str,
     "iterations": int,
     "seconds": float,
-    "cpu_seconds": float,
+    "cpu_seconds": (float, type(None)),
     "peak_memory_mb": float,
     "meta_step": dict,
     "learning_curve": list,
@@ -267,6 +267,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, monkeypatch):
     again = recipe.train_and_measure("maml", chosen, tmp_path / "broken", 4)
     clock = {"seconds", "cpu_seconds", "peak_memory_mb", "meta_step"}
     assert {k: v for k, v in whole.items() if k not in clock} == {k: v for k, v in again.items() if k not in clock}
+    assert whole["cpu_seconds"] > 0 and again["cpu_seconds"] is None
 
 
 def test_a_meta_step_is_priced_beside_one_of_maml():
