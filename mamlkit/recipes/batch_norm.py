@@ -1,9 +1,9 @@
-"""Train the small networks that chapter 9 measures: three ways to treat batch norm's weights in the inner loop, over seeds.
+"""Train the small networks that chapter 9 measures: two ways to treat batch norm's weights in the inner loop, over seeds.
 
     python -m mamlkit.recipes.batch_norm --out mamlkit/weights
 
-MAML on glyphs, 5-way 1-shot, with a strided conv4 of 8 filters: the weights of batch norm are adapted like all others, or kept,
-or there is a row of them for each inner step (BNWB, Antoniou et al., 2019). For each seed the three share the initial weights and
+MAML on glyphs, 5-way 1-shot, with a strided conv4 of 8 filters: the weights of batch norm are adapted like all others, or
+there is a row of them for each inner step (BNWB, Antoniou et al., 2019). For each seed the two share the initial weights and
 the stream of tasks. Everything else is as plain as possible: one fixed inner rate, the loss after the last step, second order,
 float64, and Adam at one constant rate. A file holds one version, with a leading axis for the seed, rounded to float32.
 """
@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from mamlkit._version import versions
-from mamlkit.algorithms import anil, maml, maml_plus_plus
-from mamlkit.batch_norm import PerStepBatchNorm
+from mamlkit.algorithms import maml, maml_plus_plus
 from mamlkit.data.glyphs import glyphs
 from mamlkit.learners import Learner
 from mamlkit.models import conv4
@@ -25,19 +24,15 @@ from mamlkit.recipes.frame import InFloat64, command, parse, parser_for, run_all
 from mamlkit.recipes.shipping import save_weights
 from mamlkit.training import TrainingOptions, fit
 
-VERSIONS = ("adapted", "kept", "per-step")
+VERSIONS = ("adapted", "per-step")
 WAYS, SHOTS, QUERIES, FILTERS, INNER_STEPS, INNER_LR, META_BATCH, OUTER_LR = 5, 1, 3, 8, 3, 0.4, 4, 0.01
 
 
 def learner_with(version: str, seed: int) -> Learner:
-    """MAML with one of the three versions of batch norm's weights, and nothing else of MAML++."""
+    """MAML with one of the two versions of batch norm's weights, and nothing else of MAML++."""
     model = conv4(WAYS, filters=FILTERS, downsample="stride", seed=seed).double()
     if version == "adapted":
         return maml(model, inner_steps=INNER_STEPS, inner_lr=INNER_LR)
-    if version == "kept":
-        norms = PerStepBatchNorm(model, INNER_STEPS, weights=True, statistics=False).weight_names
-        names = [name for name, _ in model.named_parameters() if name not in norms]
-        return anil(model, adapted=names, inner_steps=INNER_STEPS, inner_lr=INNER_LR)
     return maml_plus_plus(
         model,
         inner_steps=INNER_STEPS,

@@ -28,11 +28,6 @@ def test_what_the_inner_loop_adapts():
     norms = {f"{layer}.{kind}" for layer in (1, 4, 7, 10) for kind in ("weight", "bias")}
     assert norms <= adapted["adapted"] and not norms & adapted["per-step"]
     assert adapted["adapted"] - norms == adapted["per-step"]
-    kept = recipe.learner_with("kept", 0)
-    batch = mamlkit.glyphs(ways=5, queries=3).sample(1, torch.Generator().manual_seed(0))
-    path = kept.adapt(batch.support_x[0].double(), batch.support_y[0])
-    moved = {name for name in path[0] if not torch.equal(path[0][name], path[-1][name])}
-    assert moved == adapted["per-step"]
 
 
 @pytest.mark.parametrize("version", recipe.VERSIONS)
