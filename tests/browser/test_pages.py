@@ -5,14 +5,13 @@ from __future__ import annotations
 import gzip
 import re
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
+from axe import add_axe
 from bs4 import BeautifulSoup
 
-AXE = Path(find_spec("axe_playwright_python").origin).with_name("axe.min.js")
 HTML = Path(__file__).resolve().parents[2] / "_build" / "html"
 PAGES = sorted(str(path.relative_to(HTML)) for path in HTML.rglob("*.html") if "_static" not in path.parts)
 WIDTHS = (1280, 390)
@@ -85,7 +84,7 @@ def look(browser, site, page_name, width):
             if wide > 0:
                 wrong.append(f"{scheme}: {wide} px too wide: {page.evaluate(TOO_WIDE)}")
         page.evaluate(TRIM)
-        page.add_script_tag(path=AXE)
+        add_axe(page)
         for scheme, rules in (("light", WCAG_A_AND_AA), ("dark", COLOURS)):
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             wrong += [f"{scheme}: {line}" for line in page.evaluate(CHECK_ACCESSIBILITY, rules)]
