@@ -28,6 +28,8 @@ SETTLE = """async () => {
     await new Promise((done) => setTimeout(done, 600));
     await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
 }"""
+# Another scheme on a page that has settled: nothing is loaded or moved, colours change with the next frame.
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 # axe-core is slow on thousands of elements. Of the words of code, which share a few colours, one of each kind is kept; the
 # parts of formulas, which have the colour of the text around them, go.
 TRIM = """() => {
@@ -74,9 +76,9 @@ def look(browser, site, page_name, width):
     page.on("request", lambda r: None if r.url.startswith(local) else wrong.append(f"asked another host: {r.url}"))
     try:
         page.goto(f"{site}/{page_name}", wait_until="load")
-        for scheme in ("light", "dark"):
+        for scheme, wait in (("light", SETTLE), ("dark", DRAWN)):
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            page.evaluate(SETTLE)
+            page.evaluate(wait)
             shown = page.evaluate("() => document.documentElement.dataset.theme")
             if shown != scheme:
                 wrong.append(f"{shown} where {scheme} is asked for")
