@@ -68,7 +68,7 @@ lint: $(READY)
 # because there it is mamlkit's own message that counts.
 test: lint book
 	$(PY) -m pytest tests/unit -q -n 2 --durations=10 --jaxtyping-packages=mamlkit,beartype.beartype
-	$(PY) -m pytest tests --ignore=tests/unit -q -n 2 --durations=10 --dist worksteal
+	$(PY) -m pytest tests --ignore=tests/unit -q -n 2 --durations=10 --dist loadscope
 
 clean:
 	rm -rf _build build dist mamlkit.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
