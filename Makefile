@@ -65,10 +65,11 @@ lint: $(READY)
 	$(VENV)/bin/zizmor --offline --no-progress --quiet .github
 
 # Shapes in the annotations are checked at run time in the unit tests. The tests on wrong input run without that check,
-# because there it is mamlkit's own message that counts.
-test: lint book
+# because there it is mamlkit's own message that counts. Lint and build have a core each, as the two workers of the tests have.
+test: $(READY)
+	@$(MAKE) --no-print-directory -j2 lint book
 	$(PY) -m pytest tests/unit -q -n 2 --durations=10 --jaxtyping-packages=mamlkit,beartype.beartype
-	$(PY) -m pytest tests --ignore=tests/unit -q -n 2 --durations=10 --dist worksteal
+	$(PY) -m pytest tests --ignore=tests/unit -q -n 2 --durations=10 --dist loadscope
 
 clean:
 	rm -rf _build build dist mamlkit.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

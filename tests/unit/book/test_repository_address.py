@@ -14,7 +14,8 @@ CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 OWNER, NAME = CONFIG["repository"]["url"].removeprefix("https://github.com/").split("/")
 MENTION = re.compile(
     rf"(?:github\.com|colab\.research\.google\.com/github|mybinder\.org/v2/gh)/(?P<owner>[\w.-]+)/(?P<name>{NAME}\b[\w-]*)"
-    rf"|(?P<host>[\w-]+)\.github\.io/(?P<page>[\w-]+)"
+    # A host is looked for at the beginning of a word only: stored pictures are long words.
+    rf"|(?<![\w-])(?P<host>[\w-]+)\.github\.io/(?P<page>[\w-]+)"
     rf"|github\.com/(?P<own>{OWNER})/(?P<other>[\w.-]+)"
 )
 
