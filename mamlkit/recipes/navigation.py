@@ -163,7 +163,7 @@ def train(seed: int, version: str, outer_steps: int) -> tuple[dict[str, Any], di
     for _ in range(outer_steps):
         optimiser.zero_grad()
         loss, gained = meta_loss(version, theta, generator)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(theta.values(), CLIP)
         optimiser.step()
         course.append(gained.item())
