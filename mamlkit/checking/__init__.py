@@ -16,6 +16,7 @@ from mamlkit.checking import (
     chapter_13,
     chapter_14,
     chapter_15,
+    chapter_16,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "chapter_13",
     "chapter_14",
     "chapter_15",
+    "chapter_16",
 ]
