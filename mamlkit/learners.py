@@ -15,7 +15,7 @@ A learner is one class, ``Learner``; the functions of ``mamlkit.algorithms`` cho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypedDict, TypeVar
 
@@ -311,7 +311,7 @@ class Learner(nn.Module):
             ),
             query_forward=self._forward(self._query_train if training else self._query_eval, of_queries=True),
             loss=self._watched_loss(),
-            step_sizes=self._rates,
+            step_sizes=partial(self._rates, {name: p.requires_grad for name, p in self.model.named_parameters()}),
             steps=self.inner_steps if steps is None else expect_at_least("steps", steps, 1),
             order=self.current_order if training else 0,
             dropout_seed=stream_seed(self.seed, self.meta_steps) if training and self.dropout else None,
@@ -339,10 +339,9 @@ class Learner(nn.Module):
 
         return watched
 
-    def _rates(self, step: int) -> Rates:
-        """The rates of this step, for parameters that are learned now: some may have been frozen or unfrozen meanwhile."""
+    def _rates(self, learned: Mapping[str, bool], step: int) -> Rates:
+        """The rates of this step, for parameters that are ``learned``: some may have been frozen or unfrozen meanwhile."""
         rates = self.step_sizes(step)
-        learned = {name: p.requires_grad for name, p in self.model.named_parameters()}
         rates = {name: rate for name, rate in rates.items() if learned.get(name, True) and self._moves(name)}
         unknown = [name for name, on in learned.items() if on and name not in self._known]
         late = [name for name in unknown if (self._adapts_all if self._adapted is None else self._moves(name))]

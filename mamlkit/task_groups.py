@@ -236,7 +236,7 @@ def each_task(loss: Loss, general: Callable[[Tree, Tree], Tensor] | None = None)
     def squared_error(outputs: Tree, targets: Tree) -> Tensor:
         if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)) or outputs.shape != targets.shape:
             return others(outputs, targets)
-        return (outputs - targets).square().flatten(1).mean(1)
+        return F.mse_loss(outputs, targets, reduction="none").flatten(1).mean(1)
 
     plain = getattr(loss, "__wrapped__", loss)
     if plain is F.cross_entropy:
