@@ -88,7 +88,7 @@ def train(
         sx, sy, qx, qy = batch(step)
         adapted = adapt(weights, sx, sy, inner_steps, order_at(step))
         optimiser.zero_grad()
-        losses(adapted, qx, qy).mean(1).sum().backward()  # type: ignore[no-untyped-call]  # the seeds do not meet
+        losses(adapted, qx, qy).mean(1).sum().backward()  # the seeds do not meet
         optimiser.param_groups[0]["lr"] = rate_at(step)
         optimiser.step()
         if step + 1 in judged:
