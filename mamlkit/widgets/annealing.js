@@ -86,7 +86,7 @@ function render({ model, el }) {
       save();
     };
     const node = dragHandle(
-      { "aria-label": `Task ${task.letter}, query loss after step ${k + 1}`, "aria-describedby": helpId,
+      { "aria-label": `${task.letter}, query loss after step ${k + 1}`, "aria-describedby": helpId,
         "aria-valuemin": 0, "aria-valuemax": maxLoss, "aria-orientation": "vertical" },
       { at: (event) => [lossOf(event)], get: () => [model.get(trait)[k]], set: moveTo, home: [first[trait][k]],
         moves: (event) => upAndDown(event.shiftKey ? 0.5 : 0.1), ways: UPRIGHT, r: 10.5 },

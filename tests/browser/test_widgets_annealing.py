@@ -51,7 +51,7 @@ def test_the_order_changes_in_epoch_six(page):
 
 
 def test_dragging_a_disc(page):
-    handle = page.get_by_role("slider", name="Task B, query loss after step 1")
+    handle = page.get_by_role("slider", name="B, query loss after step 1")
     box = handle.locator(".mk-target").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
@@ -73,7 +73,7 @@ def test_dragging_a_disc(page):
 
 
 def test_keyboard_and_live_region(page):
-    handle = page.get_by_role("slider", name="Task A, query loss after step 5")
+    handle = page.get_by_role("slider", name="A, query loss after step 5")
     handle.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Shift+ArrowDown")
