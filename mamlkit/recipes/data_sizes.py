@@ -130,7 +130,7 @@ def train(seed: int, size: tuple[int, int], outer_steps: int) -> dict[str, Any]:
 def main() -> None:
     """Run everything, then write ``data-sizes.json``."""
     parser = parser_for(__doc__, "record")
-    parser.add_argument("--seeds", type=int, default=4, help="how many; default: %(default)s")
+    parser.add_argument("--seeds", type=int, default=6, help="how many; default: %(default)s")
     parser.add_argument("--outer-steps", type=int, default=300, help="default: %(default)s")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; default: %(default)s")
     options = parse(parser)

@@ -90,6 +90,49 @@ def test_the_chapter_takes_the_steps_of_the_recipe():
         torch.set_default_dtype(default)
 
 
+def test_dice_and_the_score_term_agree_in_first_order_of_the_inner_rate():
+    cells = {cell.id: cell.source for cell in nbformat.read(CHAPTER, as_version=4).cells}
+    names, default = {}, torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        exec("import torch\nfrom itertools import product", names)
+        for cell in ("bandit-code", "truths", "truths-2", "expected"):
+            exec(cells[cell], names)
+
+        def dice(log_p, reward):
+            return reward * (log_p - log_p.detach()).exp()
+
+        def gaps(alpha):
+            names["ALPHA"] = alpha
+            naive, weighed, scored = (
+                names["mean_and_spread"](names["START"], 4, *how)[0]
+                for how in ((names["naive"],), (dice,), (names["naive"], 1.0))
+            )
+            torch.testing.assert_close(scored, names["derivative"](names["objective_2"], 4))  # exact, whatever the rate
+            return (weighed - naive).norm().item(), (weighed - scored).norm().item()
+
+        (term, gap), (half_term, half_gap) = gaps(0.02), gaps(0.01)
+        assert term / half_term == pytest.approx(2, rel=0.02) and gap / half_gap == pytest.approx(4, rel=0.02)
+        assert gap < 0.02 * term
+
+        baseline = names["less_mean"]  # with it the naive arms have no second-order part in any batch
+        start = names["START"].expand(3**4, 3).clone().requires_grad_()
+        arms = torch.tensor(list(names["product"](range(3), repeat=4)))
+        for pay in names["PAY"]:
+            log_p = start.log_softmax(-1).gather(1, arms)
+            (g,) = torch.autograd.grad((baseline(pay[arms]) * log_p).sum(), start, create_graph=True)
+            (second,) = torch.autograd.grad((g * torch.arange(3.0)).sum(), start)
+            torch.testing.assert_close(second, torch.zeros_like(second))
+    finally:
+        torch.set_default_dtype(default)
+
+
+def test_more_goals_change_the_goals_only(monkeypatch):
+    monkeypatch.setattr(navigation, "MORE_TASKS", navigation.TASKS)
+    (plain, one), (more, two) = (navigation.train(3, version, 1) for version in ("dice", "dice_40"))
+    assert plain["returns"] == more["returns"] and all(torch.equal(one[name], two[name]) for name in one)
+
+
 def test_the_same_run_gives_the_same_row():
     (first, one), (again, two), (other, _) = (navigation.train(seed, "dice", 1) for seed in (3, 3, 4))
     assert first == again and all(torch.equal(one[name], two[name]) for name in one)
