@@ -8,7 +8,7 @@
   const SMALL = "a an and are as at be by do does for how i in is it my of on or out that the to what with".split(" ");
   // What readers type, and how this book says it.
   const SAME = {
-    overfit: "memorise held", underfit: "average", dataset: "data", confidence: "interval", oom: "memory", lr: "rate", nan: "overshoot diverge",
+    overfit: "memorise held", underfit: "average", dataset: "data omniglot", confidence: "interval", oom: "memory", lr: "rate", nan: "overshoot diverge",
     diverge: "overshoot", explode: "overshoot", unstable: "overshoot", batchnorm: "norm", bn: "norm", speed: "time", slow: "time", fast: "time",
     setup: "install", msl: "multi-step", da: "annealing", ca: "cosine", "first order": "fomaml hessian",
     "second order": "gradient", license: "licence", licence: "license", colab: "rocket",

@@ -52,4 +52,4 @@ def test_every_page_works_from_a_file(browser):
         figures += 1
     page.close()
     assert not problems, problems
-    assert len(PAGES) == 16 and predictions >= 15 and figures >= 10
+    assert len(PAGES) == 17 and predictions >= 16 and figures >= 10
