@@ -128,11 +128,8 @@ def check_kinds(answer: Callable[..., Any]) -> None:
             "No task is slow here: more than half of the start left after the last step.": code(over, torch.zeros_like(half)),
             "Any rise counts here; the rule allows a tenth of the start.": code(~(rise.amax(0) <= 0), half),
         }  # fmt: skip
-        cases.append(
-            expect(
-                (losses,), kinds(losses).double(), mistakes, partial(_first_wrong_task, losses, kinds(losses).double())
-            )
-        )
+        truth = kinds(losses).double()  # (tasks,)
+        cases.append(expect((losses,), truth, mistakes, partial(_first_wrong_task, losses, truth)))
     judge("6.2", answer, cases, "Also for losses that are no numbers.")
 
 

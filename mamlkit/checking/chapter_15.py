@@ -68,8 +68,8 @@ def _of_plain_lists(answer: Any) -> Any:
     if not callable(answer):
         return answer
 
-    def call(counts: Sequence[int], *others: Any) -> Any:
-        return answer(list(counts), *others)
+    def call(first: Sequence[Any], *others: Any) -> Any:
+        return answer(list(first), *others)
 
     return call
 
@@ -101,7 +101,7 @@ def check_split_groups(answer: Callable[..., Any]) -> None:
             _Name.salt = salt
             torch.manual_seed(call)  # of another generator than the one that is given
             done, value = attempt_with_copies(
-                "15.2", _of_plain_names(answer), tuple(groups), share, torch.Generator().manual_seed(seed)
+                "15.2", _of_plain_lists(answer), tuple(groups), share, torch.Generator().manual_seed(seed)
             )
             if not done:
                 return
@@ -131,11 +131,6 @@ def check_split_groups(answer: Callable[..., Any]) -> None:
             wrong("15.2", "Every generator gave the same split: the groups for the test must be drawn.")
             return
     correct("15.2", "No group is on both sides, no series is lost, and the generator alone decides.")
-
-
-def _of_plain_names(answer: Any) -> Any:
-    """The reader gets a list; it passes the judge as a tuple, which is not copied."""
-    return answer if not callable(answer) else lambda groups, *others: answer(list(groups), *others)
 
 
 def _fault_of_groups(training: Sequence[int], test: Sequence[int], groups: Sequence[str], share: float) -> str:

@@ -65,66 +65,68 @@ def test_all_versions_see_the_same_returns_after_the_step():
     )
 
 
-def test_the_chapter_takes_the_steps_of_the_recipe():
+@pytest.fixture
+def chapter():
+    """A function that runs cells of the chapter, by their names, in float64 as there; it gives what they define."""
     cells = {cell.id: cell.source for cell in nbformat.read(CHAPTER, as_version=4).cells}
-    names = {}
+
+    def run(*wanted):
+        names = {}
+        exec("import torch\nimport mamlkit\nfrom torch import nn\nfrom torch.func import functional_call", names)
+        exec("from itertools import product", names)
+        for cell in wanted:
+            exec(cells[cell], names)
+        return names
+
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
-    try:
-        exec("import torch\nimport mamlkit\nfrom torch import nn\nfrom torch.func import functional_call", names)
-        for cell in ("roll-out", "loss", "meta-step"):
-            exec(cells[cell], names)
-        assert (names["SPREAD"], names["RATE"]) == (navigation.SPREAD, navigation.RATE)
-        model, goal = names["model"], torch.tensor([0.3, -0.2])
-        positions, actions, rewards = names["roll_out"](model, goal, seeded(6))
-        gains = navigation.advantages(rewards[None])[0]
-        seen = {"action": actions, "gain": gains}
-        step = {"loss": names["dice_loss"], "steps": 1, "step_sizes": names["RATE"]}
-        ours = mamlkit.adapt(model, positions, seen, **step)[-1]
-        paths = navigation.Paths(positions[None], actions[None], rewards[None])
-        weights = navigation.repeated(dict(model.named_parameters()), 1)
-        theirs = navigation.adapted("dice", weights, paths)
-        for name, value in ours.items():
-            torch.testing.assert_close(value, theirs[name][0])
-    finally:
-        torch.set_default_dtype(default)
+    yield run
+    torch.set_default_dtype(default)
 
 
-def test_dice_and_the_score_term_agree_in_first_order_of_the_inner_rate():
-    cells = {cell.id: cell.source for cell in nbformat.read(CHAPTER, as_version=4).cells}
-    names, default = {}, torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        exec("import torch\nfrom itertools import product", names)
-        for cell in ("bandit-code", "truths", "truths-2", "expected"):
-            exec(cells[cell], names)
+def test_the_chapter_takes_the_steps_of_the_recipe(chapter):
+    names = chapter("roll-out", "loss", "meta-step")
+    assert (names["SPREAD"], names["RATE"]) == (navigation.SPREAD, navigation.RATE)
+    model, goal = names["model"], torch.tensor([0.3, -0.2])
+    positions, actions, rewards = names["roll_out"](model, goal, seeded(6))
+    gains = navigation.advantages(rewards[None])[0]
+    seen = {"action": actions, "gain": gains}
+    step = {"loss": names["dice_loss"], "steps": 1, "step_sizes": names["RATE"]}
+    ours = mamlkit.adapt(model, positions, seen, **step)[-1]
+    paths = navigation.Paths(positions[None], actions[None], rewards[None])
+    weights = navigation.repeated(dict(model.named_parameters()), 1)
+    theirs = navigation.adapted("dice", weights, paths)
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name][0])
 
-        def dice(log_p, reward):
-            return reward * (log_p - log_p.detach()).exp()
 
-        def gaps(alpha):
-            names["ALPHA"] = alpha
-            naive, weighed, scored = (
-                names["mean_and_spread"](names["START"], 4, *how)[0]
-                for how in ((names["naive"],), (dice,), (names["naive"], 1.0))
-            )
-            torch.testing.assert_close(scored, names["derivative"](names["objective_2"], 4))  # exact, whatever the rate
-            return (weighed - naive).norm().item(), (weighed - scored).norm().item()
+def test_dice_and_the_score_term_agree_in_first_order_of_the_inner_rate(chapter):
+    names = chapter("bandit-code", "truths", "truths-2", "expected")
 
-        (term, gap), (half_term, half_gap) = gaps(0.02), gaps(0.01)
-        assert term / half_term == pytest.approx(2, rel=0.02) and gap / half_gap == pytest.approx(4, rel=0.02)
-        assert gap < 0.02 * term
+    def dice(log_p, reward):
+        return reward * (log_p - log_p.detach()).exp()
 
-        baseline = names["less_mean"]  # with it the naive arms have no second-order part in any batch
-        start = names["START"].expand(3**4, 3).clone().requires_grad_()
-        arms = torch.tensor(list(names["product"](range(3), repeat=4)))
-        for pay in names["PAY"]:
-            log_p = start.log_softmax(-1).gather(1, arms)
-            (g,) = torch.autograd.grad((baseline(pay[arms]) * log_p).sum(), start, create_graph=True)
-            (second,) = torch.autograd.grad((g * torch.arange(3.0)).sum(), start)
-            torch.testing.assert_close(second, torch.zeros_like(second))
-    finally:
-        torch.set_default_dtype(default)
+    def gaps(alpha):
+        names["ALPHA"] = alpha
+        naive, weighed, scored = (
+            names["mean_and_spread"](names["START"], 4, *how)[0]
+            for how in ((names["naive"],), (dice,), (names["naive"], 1.0))
+        )
+        torch.testing.assert_close(scored, names["derivative"](names["objective_2"], 4))  # exact, whatever the rate
+        return (weighed - naive).norm().item(), (weighed - scored).norm().item()
+
+    (term, gap), (half_term, half_gap) = gaps(0.02), gaps(0.01)
+    assert term / half_term == pytest.approx(2, rel=0.02) and gap / half_gap == pytest.approx(4, rel=0.02)
+    assert gap < 0.02 * term
+
+    baseline = names["less_mean"]  # with it the naive arms have no second-order part in any batch
+    start = names["START"].expand(3**4, 3).clone().requires_grad_()
+    arms = torch.tensor(list(names["product"](range(3), repeat=4)))
+    for pay in names["PAY"]:
+        log_p = start.log_softmax(-1).gather(1, arms)
+        (g,) = torch.autograd.grad((baseline(pay[arms]) * log_p).sum(), start, create_graph=True)
+        (second,) = torch.autograd.grad((g * torch.arange(3.0)).sum(), start)
+        torch.testing.assert_close(second, torch.zeros_like(second))
 
 
 def test_more_goals_change_the_goals_only(monkeypatch):
