@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import sys
-from pathlib import Path
 
-import nbformat
 import pytest
 import torch
 
 import mamlkit
 from mamlkit.pretrained import pretrained_record
 from mamlkit.recipes import navigation
-
-CHAPTER = Path(__file__).parents[3] / "book" / "16_policy_gradients.ipynb"
 
 
 def seeded(seed):
@@ -66,22 +63,9 @@ def test_all_versions_see_the_same_returns_after_the_step():
 
 
 @pytest.fixture
-def chapter():
-    """A function that runs cells of the chapter, by their names, in float64 as there; it gives what they define."""
-    cells = {cell.id: cell.source for cell in nbformat.read(CHAPTER, as_version=4).cells}
-
-    def run(*wanted):
-        names = {}
-        exec("import torch\nimport mamlkit\nfrom torch import nn\nfrom torch.func import functional_call", names)
-        exec("from itertools import product", names)
-        for cell in wanted:
-            exec(cells[cell], names)
-        return names
-
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield run
-    torch.set_default_dtype(default)
+def chapter(run_cells):
+    """A function that runs cells of the chapter."""
+    return functools.partial(run_cells, "16_policy_gradients.ipynb")
 
 
 def test_the_chapter_takes_the_steps_of_the_recipe(chapter):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import sys
-from pathlib import Path
 
-import nbformat
 import pytest
 import torch
 
@@ -15,29 +14,11 @@ import mamlkit
 from mamlkit.pretrained import pretrained_record
 from mamlkit.recipes import data_sizes, languages
 
-CHAPTER = Path(__file__).parents[3] / "book" / "15_bring_your_own_task.ipynb"
-
 
 @pytest.fixture
-def chapter(monkeypatch):
-    """A function that runs some cells of the chapter and gives their names."""
-
-    def run(*cells):
-        found = {cell.id: cell.source for cell in nbformat.read(CHAPTER, as_version=4).cells}
-        names = {}
-        exec(
-            "import math\nimport torch\nfrom torch import nn\nfrom torch.nn import functional as F\nimport mamlkit",
-            names,
-        )
-        exec("def seeded(seed):\n    return torch.Generator().manual_seed(seed)", names)
-        for cell in cells:
-            exec(found[cell], names)
-        return names
-
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield run
-    torch.set_default_dtype(default)
+def chapter(run_cells):
+    """A function that runs cells of the chapter."""
+    return functools.partial(run_cells, "15_bring_your_own_task.ipynb")
 
 
 def test_the_chapter_draws_the_creatures_of_the_recipe(chapter):
