@@ -20,14 +20,14 @@ ENGINES: dict[str, type[Engine]] = {
     "recomputed": Recomputed,
     "compiled": Compiled,
 }
-"""What can be asked for, by name. ``conv4`` has versions of its own of two of them, networks of linear layers of one."""
+"""What can be asked for, by name. ``conv4`` and its like have versions of their own of two of them, linear networks of one."""
 
 
 def choose_engine(name: str, model: nn.Module, *, beyond_conv4: bool = False, dropout: bool = False) -> Engine:
     """The engine of that name; ``"auto"`` takes ``all_at_once`` where it is known to be right.
 
-    That is for ``conv4`` and for networks of linear layers, which have versions of their own, and for models known to be safe
-    under ``vmap``.
+    That is for ``conv4``, sequences of the same layers, and networks of linear layers, which have versions of their own, and for
+    models known to be safe under ``vmap``.
 
     Args:
         name: ``"auto"`` or a name in ``ENGINES``.

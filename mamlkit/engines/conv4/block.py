@@ -134,7 +134,12 @@ def norm_activate(
 
     Returns:
         ``(points, channels, height // 2, width // 2)``, or the shape of ``c`` without pool, in ``torch.channels_last`` order.
+
+    Raises:
+        ValueError: for one value per channel, which has no variance.
     """
+    if c.numel() == c.shape[1]:
+        raise ValueError(f"expected more than 1 value per channel for batch norm, got a map of shape {tuple(c.shape)}")
     return _NormActivate.apply(c.contiguous(memory_format=torch.channels_last), gamma, beta, pool, slope, eps)
 
 

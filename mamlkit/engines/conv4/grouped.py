@@ -1,10 +1,13 @@
-"""The library's own ``conv4`` for several tasks at once: one grouped convolution instead of one convolution per task.
+"""``conv4`` and networks made like it for several tasks at once: one grouped convolution instead of one convolution per task.
 
 Each task has weights of its own after the first inner step, so a layer is a different function for every task. A convolution with
 as many groups as tasks is exactly that: task t's images are the channels ``t * channels`` to ``(t + 1) * channels`` of one wide
 image, and group t meets them with task t's kernels. Batch norm and the rest act on each channel separately, so they need no
 change. This saves calls: on a few small images a call costs more than its arithmetic. Blocks are those of ``block``, and
 convolutions with a stride those of ``strided``.
+
+A network is made like it if it is an ``nn.Sequential``, of others too, with the same layers in the same order. One with a
+``forward`` of its own is not looked into: that may do anything.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ _LAYERS = (
 
 
 class Conv4AllAtOnce(Adjoint):
-    """The adjoint recursion over as many tasks of a ``conv4`` as pay together."""
+    """The adjoint recursion over as many tasks of such a network as pay together."""
 
     name = "conv4_all_at_once"
     keep = True
@@ -61,21 +64,21 @@ class Conv4Recomputed(Conv4AllAtOnce):
 
 
 CONV4_ENGINES: dict[str, type[Conv4AllAtOnce]] = {"all_at_once": Conv4AllAtOnce, "recomputed": Conv4Recomputed}
-"""What two of ``mamlkit.engines.ENGINES`` are for ``conv4``.
+"""What two of ``mamlkit.engines.ENGINES`` are for the networks that ``knows`` knows.
 
 :meta hide-value:
 """
 
 
 def knows(model: nn.Module) -> bool:
-    """Whether a model is a ``conv4`` that still has the layers it was made with, and no hooks in between."""
-    return (
-        type(model) is Conv4 and _parts(model) is not None and not any(is_strange(module) for module in model.modules())
-    )
+    """Whether a model is a ``conv4`` or made like it, without hooks in between."""
+    if not isinstance(model, nn.Sequential) or type(model) not in (Conv4, nn.Sequential):
+        return False
+    return _parts(model) is not None and not any(is_strange(module) for module in model.modules())
 
 
 class ManyTasks(nn.Sequential):
-    """The layers of a ``conv4`` as a network that also takes ``(tasks, points, *input)``, with parameters that have that axis.
+    """The layers of such a network as one that also takes ``(tasks, points, *input)``, with parameters that have that axis.
 
     Parameters without that axis are shared by all tasks.
     """
@@ -100,15 +103,24 @@ class _Parts(NamedTuple):
     linear: nn.Linear
 
 
+def _layers(model: nn.Sequential) -> Iterator[nn.Module]:
+    """The layers in the order in which they are called, those of each ``nn.Sequential`` inside in its place."""
+    for layer in model:
+        if type(layer) is nn.Sequential:
+            yield from _layers(layer)
+        else:
+            yield layer
+
+
 def _parts(model: nn.Sequential) -> _Parts | None:
-    """The layers sorted into blocks, or ``None`` if one of them is not one that ``conv4`` makes."""
-    blocks, layers = [], list(model)
+    """The layers sorted into blocks, or ``None`` if they are not those of a ``conv4``, of any depth and width."""
+    blocks, layers = [], list(_layers(model))
     if any(type(layer) not in _LAYERS for layer in layers):  # a subclass may do anything
         return None
     while block := _block(layers[:4]):
         blocks.append(block)
         layers = layers[4 if block.pool else 3 :]
-    mean = bool(layers) and isinstance(layers[0], nn.AdaptiveAvgPool2d) and layers[0].output_size == 1
+    mean = bool(layers) and isinstance(layers[0], nn.AdaptiveAvgPool2d) and layers[0].output_size in (1, (1, 1))
     match layers[1:] if mean else layers:
         case [nn.Flatten(start_dim=1, end_dim=-1), nn.Linear() as linear] if blocks and linear.bias is not None:
             return _Parts(blocks, mean, linear)
@@ -125,7 +137,7 @@ def _block(layers: list[nn.Module]) -> _Block | None:
             plain = shape == ((3, 3), (1, 1), (1, 1), 1, "zeros") and first.stride in ((1, 1), (2, 2))
             if pool and _pooling(rest[0]) != _pooling(nn.MaxPool2d(2)):
                 return None
-            if plain and first.bias is None and norm.affine and slope >= 0:
+            if plain and norm.affine and slope >= 0:
                 return _Block(first, norm, slope, pool)
     return None
 
@@ -135,11 +147,14 @@ def _uses_the_batch(norm: nn.BatchNorm2d) -> bool:
 
 
 def _pooling(pool: nn.Module) -> tuple[object, ...]:
-    return pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode
+    return pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode, pool.return_indices
 
 
 def _forward(parts: _Parts, x: Tensor) -> Tensor:
-    """Outputs ``(tasks, points, ways)`` for ``x`` ``(tasks, points, *input)``."""
+    """Outputs ``(tasks, points, ways)`` for ``x`` ``(tasks, points, *input)``.
+
+    A bias of a convolution is not added: batch norm would subtract it again, so its gradient is zero.
+    """
     tasks, points = x.shape[:2]
 
     def each(parameter: Tensor, own_axes: int) -> Tensor:
@@ -149,7 +164,7 @@ def _forward(parts: _Parts, x: Tensor) -> Tensor:
         return each(parameter, own_axes).flatten(0, 1)  # (tasks * filters, ...)
 
     blocks = parts.blocks
-    if blocks[0].pool and not x.requires_grad:
+    if blocks[0].pool and blocks[0].convolution.stride[0] == 1 and not x.requires_grad:
         convolve, norm, slope, _ = blocks[0]
         kernel, gamma, beta = each(convolve.weight, 4), each(norm.weight, 1), each(norm.bias, 1)
         x = first_block(x, kernel, gamma, beta, slope=slope, eps=norm.eps)
@@ -170,7 +185,7 @@ def _forward(parts: _Parts, x: Tensor) -> Tensor:
 
 
 def conv4_groups(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> Iterator[TaskGroup]:
-    """Groups of as many tasks as pay together, for a ``conv4`` whose batch norm takes the statistics of the batch.
+    """Groups of as many tasks as pay together, for a network whose batch norm takes the statistics of the batch.
 
     Args:
         inner: how a task is adapted; its forwards call ``ManyTasks`` without dropout.
@@ -178,7 +193,7 @@ def conv4_groups(inner: InnerLoop, parameters: Parameters, tasks: TaskBatch) -> 
         tasks: the batch.
     """
     if not isinstance(tasks.support_x, Tensor):
-        raise TypeError(f"expected the inputs of a conv4 to be one tensor, got {type(tasks.support_x).__name__}")
+        raise TypeError(f"expected the inputs of a convolution to be one tensor, got {type(tasks.support_x).__name__}")
     size = _tasks_a_call(tasks.support_x, inner)
     for first in range(0, tasks.num_tasks, size):
         yield _group(inner, parameters, tasks.select(slice(first, first + size)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import oracles
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 import mamlkit
 from mamlkit import TaskBatch
 from mamlkit.engines.conv4 import Conv4AllAtOnce, grouped
+from mamlkit.meta_gradient import TaskByTask
 from mamlkit.task_groups import each_task
 
 VARIANTS = {  # of conv4, all of them float64
@@ -100,6 +103,66 @@ def test_agrees_with_a_plain_loop(variant):
     assert oracles.relative_error(oracles.gradients_of(model), truth) < 1e-8
 
 
+def block(inputs, filters, *rest, stride=1, bias=True):
+    convolution = nn.Conv2d(inputs, filters, 3, stride=stride, padding=1, bias=bias)
+    return nn.Sequential(convolution, nn.BatchNorm2d(filters), *rest)
+
+
+OWN = {  # networks as readers write them, for images of 28 x 28
+    "blocks in a sequence": lambda: nn.Sequential(
+        *(block(1 if depth == 0 else 4, 4, nn.ReLU(inplace=True), nn.MaxPool2d(2)) for depth in range(4)),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    ),
+    "body and head, wider with depth": lambda: nn.Sequential(
+        nn.Sequential(block(1, 3, nn.ReLU()), block(3, 6, nn.LeakyReLU(0.1), nn.MaxPool2d(2), bias=False)),
+        nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten(), nn.Linear(6, 3)),
+    ),
+    "a stride and a pool in the first block": lambda: nn.Sequential(
+        block(1, 4, nn.ReLU(), nn.MaxPool2d(2), stride=2), nn.Flatten(), nn.Linear(196, 3)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("algorithm", ["maml", "maml++"])
+def test_a_network_of_the_same_layers_is_served_alike(algorithm, name):
+    torch.manual_seed(3)
+    model = OWN[name]().double()
+    expected_engine = {"auto": Conv4AllAtOnce, "task_by_task": TaskByTask}
+    answers = []
+    for engine in ENGINES:
+        learner = ALGORITHMS[algorithm](copy.deepcopy(model), engine=engine)
+        assert type(learner.engine) is expected_engine[engine]
+        loss = learner.meta_backward(images())
+        evaluated = mamlkit.evaluate(learner, images())
+        answers.append((loss, learner, evaluated))
+    (loss, learner, evaluated), (true_loss, truth, truly_evaluated) = answers
+    assert loss.item() == pytest.approx(true_loss.item(), rel=1e-10)
+    torch.testing.assert_close(evaluated.losses, truly_evaluated.losses, rtol=1e-10, atol=1e-12)
+    for path, parameter in learner.meta_parameters().items():
+        value = truth.meta_parameters()[path].grad
+        torch.testing.assert_close(
+            parameter.grad, value, rtol=1e-8, atol=1e-12, msg=lambda text, path=path: path + text
+        )
+    biases = [
+        layer.bias.grad for layer in learner.model.modules() if isinstance(layer, nn.Conv2d) and layer.bias is not None
+    ]
+    assert not any(gradient.any() for gradient in biases)  # batch norm takes a bias off again
+    assert (
+        min(layer.weight.grad.abs().max() for layer in learner.model.modules() if isinstance(layer, nn.Conv2d)) > 1e-4
+    )
+
+
+def test_one_value_per_channel_is_refused_as_by_torch():
+    model = nn.Sequential(block(1, 4, nn.ReLU()), nn.Flatten(), nn.Linear(4, 3)).double()
+    image, label = torch.ones(2, 1, 1, 1, 1).double(), torch.zeros(2, 1).long()
+    one = TaskBatch(image, label, image, label)
+    for engine in ENGINES:
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            mamlkit.maml(model, engine=engine).meta_backward(one)
+
+
 def test_a_frozen_parameter_is_shared_by_all_tasks():
     gradients = []
     for engine in ("auto", "task_by_task"):
@@ -129,13 +192,14 @@ def test_the_general_path_where_this_one_does_not_apply():
     assert unroll(engine="all_at_once") == Conv4AllAtOnce.name
     assert unroll(autocast=torch.bfloat16) != Conv4AllAtOnce.name
     assert unroll(mamlkit.conv4(3, dropout=0.1)) != Conv4AllAtOnce.name
-    assert unroll(nn.Sequential(*network())) != Conv4AllAtOnce.name
     assert mamlkit.maml_plus_plus(network(), per_step_statistics=True).engine_name != Conv4AllAtOnce.name
     changed, hooked, replaced = network(), network(), network()
     changed.append(nn.ReLU())
     hooked[3].register_forward_hook(lambda *_: None)
     replaced[1] = nn.InstanceNorm2d(4, affine=True)
-    for model in (changed, hooked, replaced):
+    own_forward = type("OwnForward", (nn.Sequential,), {"forward": lambda self, x: nn.Sequential.forward(self, -x)})
+    wide = nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(3136, 3))
+    for model in (changed, hooked, replaced, own_forward(*network()), nn.Sequential(own_forward(*network())), wide):
         assert unroll(model) != Conv4AllAtOnce.name
     with pytest.raises(ValueError, match="without batch norm"):
         unroll(hooked, engine="all_at_once")
