@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
@@ -34,6 +36,7 @@ def check_pencil(answer: Callable[..., Any]) -> None:
         last, one = c + factor * (theta - c), c + first * (theta - c)
         wrong_way = prod(1 + alpha * h for alpha in alphas)
         same = c + first**steps * (theta - c)  # with the first step size throughout
+        added = 1 - h * sum(alphas)
         mistakes = {
             "The factor is missing: this is the query gradient at theta^(K), the first-order answer.": last - q,
             "Only the first step's factor is there; each of the K steps contributes one.": first * (last - q),
@@ -43,6 +46,14 @@ def check_pencil(answer: Callable[..., Any]) -> None:
             "theta^(K) is the end of K steps; here it is that of one.": factor * (one - q),
             "Only the first step is here, in the factor and in theta^(K).": first * (one - q),
             "The factors enter by multiplication, not by addition: their product, not their sum.": sum(factors)
+            * (last - q),
+            "The step sizes are added up: each step multiplies what the one before has left of the distance.": added
+            * (c + added * (theta - c) - q),
+            "In the factor the step sizes are added up: multiply the factors 1 - alpha_k h of the steps.": added
+            * (last - q),
+            "theta^(K) lacks c: the inner steps shrink theta - c, so c comes back at the end.": factor * (last - c - q),
+            "There is an h too many: it belongs to the support loss, the query loss has curvature 1.": h
+            * factor
             * (last - q),
             "The sign of alpha h is wrong in the factor: descent subtracts, so it is 1 - alpha h.": wrong_way
             * (last - q),
@@ -122,7 +133,11 @@ def check_hvp(answer: Callable[..., Any]) -> None:
         return
     if not judge("3.3", answer, cases, None):
         return
-    if _builds_the_hessian(answer):
+    if _takes_differences(answer, *cases[0].arguments):
+        wrong(
+            "3.3", "The numbers are near, but f was called away from theta: differentiate the gradient at theta itself."
+        )
+    elif _builds_the_hessian(answer):
         wrong("3.3", "The numbers are right, but you built H: n by n numbers. Two gradients do without.")
     else:
         correct("3.3", "It equals the explicit Hessian times v.")
@@ -192,7 +207,7 @@ def check_adjoint(answer: Callable[..., Any]) -> None:
         "3.5",
         part(1),
         second,
-        "Both derivatives equal autograd's, with K Hessian-vector products.",
+        "Both derivatives equal autograd's.",
         "The gradient with respect to theta is right, the derivative with respect to alpha is not. ",
     )
 
@@ -213,6 +228,21 @@ def _forgets_the_graph(answer: Callable[..., Any], f: Callable[[Tensor], Tensor]
     except Exception:  # judge will say which
         return False
     return False
+
+
+def _takes_differences(answer: Callable[..., Any], f: Callable[[Tensor], Tensor], theta: Tensor, v: Tensor) -> bool:
+    """Whether a right answer calls f at other points than theta."""
+    away = []
+
+    def watched(point: Tensor) -> Tensor:
+        with contextlib.suppress(Exception):  # a point that a transform has wrapped may have no numbers
+            away.append(float((point.detach() - theta.detach()).norm()))
+        return f(point)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        answer(watched, theta.detach().clone().requires_grad_(), v.clone())
+    return any(distance > 3e-7 for distance in away)  # more than theta in float32 would be
 
 
 def _builds_the_hessian(answer: Callable[..., Any], n: int = 40) -> bool:

@@ -46,6 +46,13 @@ WRONG = {
         (PENCIL.format(result="math.prod(factors) * (last - c)"), "query set's minimum is q"),
         (PENCIL.format(result="math.prod(factors) * (q - last)"), "sign of the result"),
         (PENCIL.format(result="0.5 * (last - q) ** 2"), "not its derivative"),
+        (
+            PENCIL.format(result="(1 - h * sum(alphas)) * (c + (1 - h * sum(alphas)) * (theta - c) - q)"),
+            "are added up: each",
+        ),
+        (PENCIL.format(result="(1 - h * sum(alphas)) * (last - q)"), "In the factor the step sizes are added up"),
+        (PENCIL.format(result="math.prod(factors) * (last - c - q)"), "theta^(K) lacks c"),
+        (PENCIL.format(result="h * math.prod(factors) * (last - q)"), "an h too many"),
         (PENCIL.format(result="'no idea'"), "A number was expected, this is str"),
         (PENCIL.format(result="float('nan')"), "In one test"),
         (PENCIL.format(result="undefined"), "Your code raised NameError"),
@@ -106,6 +113,11 @@ WRONG = {
             "you built H",
         ),
         ("def hvp(f, theta, v):\n    return torch.func.hessian(f)(theta) @ v", "you built H"),
+        (
+            "def hvp(f, theta, v):\n    g = torch.func.grad(f)\n"
+            "    return (g(theta + 1e-5 * v) - g(theta - 1e-5 * v)) / 2e-5",
+            "f was called away from theta",
+        ),
     ],
     "ex-product": [
         (PRODUCT.format(points="[]", update="result"), "The factors are missing"),
