@@ -20,26 +20,37 @@ Loss = Callable[[Tensor], Tensor]
 
 
 def check_angle(answer: Callable[..., Any]) -> None:
-    """Exercise 4.1, the angle between MAML's and FOMAML's gradients on a quadratic.
+    """Exercise 4.1, the angle between the mean gradients of MAML and FOMAML over quadratic tasks.
 
     Args:
-        answer: ``angle(h, g, alpha, K)``, curvatures ``(n,)`` and query gradient ``(n,)`` in, degrees out.
+        answer: ``angle(h, g, alpha, K)``, curvatures ``(tasks, n)`` and query gradients ``(tasks, n)`` in, degrees out.
     """
     cases = []
     for h, g, alpha, K in (
-        ([0.5, 4.0], [1.0, 2.0], 0.1, 3),
-        ([1.0, 12.0], [1.5, -1.0], 0.15, 1),
-        ([2.0, 0.3, 6.0], [0.4, 1.0, -0.7], 0.1, 4),
-        ([9.0, 1.0], [2.0, -0.6], 0.2, 1),  # beyond 90 degrees
+        ([[0.5, 4.0], [3.0, 1.0]], [[1.0, 2.0], [-0.8, -1.5]], 0.1, 3),  # the tasks nearly cancel
+        ([[1.0, 12.0]], [[1.5, -1.0]], 0.15, 1),
+        ([[2.0, 0.3, 6.0], [1.0, 4.0, 0.5]], [[0.4, 1.0, -0.7], [0.2, -0.3, 0.9]], 0.1, 4),
+        ([[9.0, 1.0], [2.0, 6.0]], [[2.0, -0.6], [0.1, 0.3]], 0.2, 1),  # beyond 90 degrees
     ):
-        curvatures, gradient = (torch.tensor(x, dtype=torch.float64) for x in (h, g))  # (n,) each
-        factors = (1 - alpha * curvatures) ** K  # (n,)
+        curvatures, gradient = (torch.tensor(x, dtype=torch.float64) for x in (h, g))  # (tasks, n) each
+        factors = (1 - alpha * curvatures) ** K  # (tasks, n)
 
         def turned(by: Tensor, gradient: Tensor = gradient) -> Tensor:
-            return _degrees(by * gradient, gradient)
+            return _degrees((by * gradient).mean(0), gradient.mean(0))
 
         truth = turned(factors)
+        of_tasks = [_degrees(by * own, own) for by, own in zip(factors, gradient, strict=True)]
         mistakes = {
+            "This is the mean of the tasks' angles: take the mean of the gradients first, then one angle.":
+                torch.stack(of_tasks).mean(),
+            "The factors and the gradients are averaged apart: multiply in each task, then take the mean.":
+                turned(factors.mean(0)),
+            "The curvatures are averaged over the tasks: each task has its own factors.":
+                turned((1 - alpha * curvatures.mean(0)) ** K),
+            "The factors are cut off at 0: beyond alpha h = 1 a factor is negative.":
+                turned((1 - alpha * curvatures).clamp(0, 1) ** K),
+            "The sign of the factors is lost: beyond alpha h = 1 a factor is negative.":
+                turned((1 - alpha * curvatures).abs() ** K),
             "The sign of the cosine is lost: where alpha h exceeds 1 the angle can be more than 90 degrees.":
                 torch.minimum(truth, 180 - truth),
             "This is in radians: return degrees.": torch.deg2rad(truth),
@@ -48,13 +59,14 @@ def check_angle(answer: Callable[..., Any]) -> None:
             "This is one step of size K alpha; K steps give a power.": turned(1 - K * alpha * curvatures),
             "The step size alpha is missing in the factors.": turned((1 - curvatures) ** K),
             "The sign of alpha h is wrong in the factor: it is 1 - alpha h.": turned((1 + alpha * curvatures) ** K),
-            "The factors alone are compared; they multiply the query gradient g.": _degrees(factors, gradient),
+            "The factors alone are compared; they multiply the query gradient g.":
+                _degrees(factors.mean(0), gradient.mean(0)),
             "The identity is missing in the factor: it is 1 - alpha h, not alpha h.": turned((alpha * curvatures) ** K),
             "This is the angle's complement: check sine and cosine.": 90 - truth,
             "This is 180 degrees minus the angle: one of the two vectors has the wrong sign.": 180 - truth,
         }  # fmt: skip
         cases.append(expect((curvatures, gradient, alpha, K), truth, mistakes))
-    judge("4.1", answer, cases, "Unequal factors turn the gradient; equal ones would only change its length.")
+    judge("4.1", answer, cases, "Unequal factors turn the mean, along the axes and between the tasks.")
 
 
 def check_truncated(answer: Callable[..., Any]) -> None:
@@ -172,12 +184,16 @@ def check_reptile(answer: Callable[..., Any]) -> None:
                 torch.stack(chained).sum(0),
             "The moves are zero: adapted is theta itself under another name, and -= has moved both. Write "
             "adapted = adapted - ..., or clone theta.": torch.zeros_like(theta),
-            "Each task starts where the task before it ended, since theta was changed in place: clone theta for each task.":
+            "Each task starts where the task before it ended: start each from theta, and clone it where you change it in place.":
                 theta - torch.stack(reached).mean(0),
-            "Each task starts where the task before it ended, since theta was changed in place, and the moves are added up: "
-            "clone theta for each task, and take the mean.": (theta - torch.stack(reached)).sum(0),
+            "Each task starts where the task before it ended, and the moves are added up: start each from theta (clone it where "
+            "you change it in place), and take the mean.": (theta - torch.stack(reached)).sum(0),
             "theta was changed in place: each task starts where the task before it ended, and theta is no longer what the moves "
             "are measured from. Clone it for each task.": reached[-1] - torch.stack(reached).mean(0),
+            "The K steps go along the mean of the tasks' losses: let each task take its own K steps, then take the mean.":
+                theta - _adapted(lambda theta, losses=losses: sum(loss(theta) for loss in losses) / len(losses), theta, alpha, K),
+            "The K steps go along the sum of the tasks' losses: let each task take its own K steps, then take the mean.":
+                theta - _adapted(lambda theta, losses=losses: sum(loss(theta) for loss in losses), theta, alpha, K),
             "Only the last task counts; take the mean over all.": moves[-1],
             "Only the first task counts; take the mean over all.": moves[0],
             "This is the mean of the adapted weights; the direction is theta minus it.": ends.mean(0),
@@ -199,7 +215,16 @@ def check_dropped(answer: Callable[..., Any]) -> None:
     Args:
         answer: ``dropped(support_loss, query_loss, theta, alpha)``, with ``theta`` ``(n,)``, giving ``(n,)``.
     """
-    cases = []
+    cases, calls = [], 0
+
+    def counted(loss: Loss) -> Loss:
+        def value(theta: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return loss(theta)
+
+        return value
+
     for alpha, seed in ((0.2, 1), (0.3, 2), (0.1, 5)):
         support, query, path = problem(alpha, 1, seed=seed)
         g, matrix = grad(query)(path[1]), hessian(support)(path[0])
@@ -216,8 +241,15 @@ def check_dropped(answer: Callable[..., Any]) -> None:
             "The vector is the support gradient; it is the query gradient at the adapted weights.":
                 -alpha * matrix @ grad(support)(path[0]),
         }  # fmt: skip
-        cases.append(expect((support, query, path[0].clone(), alpha), truth, mistakes))
-    judge("4.4", answer, cases, "It vanishes with alpha, and where the query gradient meets no curvature.")
+        cases.append(expect((support, counted(query), path[0].clone(), alpha), truth, mistakes))
+    if not judge("4.4", answer, cases, None):
+        return
+    if calls > len(cases):
+        wrong(
+            "4.4", "The numbers are right, but the query loss was called more than once: one query gradient is enough."
+        )
+    else:
+        correct("4.4", "It vanishes with alpha, and where the query gradient meets no curvature.")
 
 
 def check_gradients_only(answer: Callable[..., Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 ANGLE = """
 def angle(h, g, alpha, K):
-    maml = {maml}
+    maml, g = ({maml}).mean(0), g.mean(0)
     radians = torch.arccos(maml @ g / (maml.norm() * g.norm()))
     return {result}
 """
@@ -33,12 +33,30 @@ def reptile_gradient(support_losses, theta, alpha, K):
         {last}
     return {result}
 """
+MEAN_LOSS = """
+def reptile_gradient(support_losses, theta, alpha, K):
+    def loss(theta):
+        return sum(f(theta) for f in support_losses){over}
+
+    adapted = theta
+    for _ in range(K):
+        adapted = adapted - alpha * torch.func.grad(loss)(adapted)
+    return theta - adapted
+"""
 DROPPED = """
 def dropped(support_loss, query_loss, theta, alpha):
     grad, hvp = torch.func.grad, torch.autograd.functional.hvp
     adapted = theta - alpha * grad(support_loss)(theta)
     g = grad(query_loss)(adapted)
     return {result}
+"""
+DROPPED_BY_AUTOGRAD = """
+def dropped(support_loss, query_loss, theta, alpha):
+    def after(theta):
+        return query_loss(theta - alpha * torch.func.grad(support_loss)(theta))
+
+    adapted = theta - alpha * torch.func.grad(support_loss)(theta)
+    return torch.func.grad(after)(theta) - torch.func.grad(query_loss)(adapted)
 """
 FACTORS = "(1 - alpha * h) ** K * g"
 MEAN = "torch.stack(moves).mean(0)"
@@ -122,9 +140,20 @@ WRONG = {
         (ANGLE.format(maml=FACTORS, result="maml"), "A number was expected"),
         (
             "def angle(h, g, alpha, K):\n"
-            "    maml = (1 - alpha * h) ** K * g\n"
+            "    maml, g = ((1 - alpha * h) ** K * g).mean(0), g.mean(0)\n"
             "    return torch.rad2deg(torch.arccos((maml @ g).abs() / (maml.norm() * g.norm())))",
             "The sign of the cosine is lost",
+        ),
+        (ANGLE.format(maml="(1 - alpha * h).clamp(0, 1) ** K * g", result=DEGREES), "cut off at 0"),
+        (ANGLE.format(maml="(1 - alpha * h).abs() ** K * g", result=DEGREES), "sign of the factors is lost"),
+        (ANGLE.format(maml="((1 - alpha * h) ** K).mean(0) * g", result=DEGREES), "averaged apart"),
+        (ANGLE.format(maml="(1 - alpha * h.mean(0)) ** K * g", result=DEGREES), "curvatures are averaged"),
+        (
+            "def angle(h, g, alpha, K):\n"
+            "    maml = (1 - alpha * h) ** K * g\n"
+            "    cosines = torch.nn.functional.cosine_similarity(maml, g)\n"
+            "    return torch.rad2deg(torch.arccos(cosines)).mean()",
+            "the mean of the tasks' angles",
         ),
     ],
     "ex-truncated": [
@@ -169,9 +198,14 @@ WRONG = {
         (REPTILE.format(first="pass", last="start = adapted", result=MEAN), "Each task starts where"),
         (REPTILE.format(first="pass", last="start = adapted", result="theta - start"), "Each task starts where"),
         (REPTILE.format(first="pass", last="pass", result="moves[-1]"), "Only the last task"),
+        (MEAN_LOSS.format(over=" / len(support_losses)"), "along the mean of the tasks' losses"),
+        (MEAN_LOSS.format(over=""), "along the sum of the tasks' losses"),
         (IN_PLACE.format(end="theta - adapted", result="torch.stack(ends).mean(0)"), "The moves are zero"),
-        (IN_PLACE.format(end="first - adapted", result="torch.stack(ends).mean(0)"), "changed in place: clone"),
-        (IN_PLACE.format(end="first - adapted", result="sum(ends)"), "and the moves are added up: clone"),
+        (
+            IN_PLACE.format(end="first - adapted", result="torch.stack(ends).mean(0)"),
+            "start each from theta, and clone",
+        ),
+        (IN_PLACE.format(end="first - adapted", result="sum(ends)"), "and the moves are added up: start"),
         (
             IN_PLACE.format(end="adapted.clone()", result="theta - torch.stack(ends).mean(0)"),
             "no longer what the moves",
@@ -191,6 +225,7 @@ WRONG = {
         (DROPPED.format(result="-alpha * hvp(query_loss, theta, g)[1]"), "that of the query loss"),
         (DROPPED.format(result="-alpha * hvp(support_loss, adapted, g)[1]"), "the step starts at theta"),
         (DROPPED.format(result="-alpha * hvp(support_loss, theta, grad(support_loss)(theta))[1]"), "support gradient"),
+        (DROPPED_BY_AUTOGRAD, "called more than once"),
     ],
     "ex-gradients-only": [
         (_gradients_only(result="g"), "this is FOMAML's gradient"),
@@ -233,7 +268,7 @@ def angle(h, g, alpha, K):
     import numpy as np
 
     h, g = h.numpy(), g.numpy()
-    m = (1 - alpha * h) ** K * g
+    m, g = ((1 - alpha * h) ** K * g).mean(0), g.mean(0)
     return np.degrees(np.arccos(m @ g / np.linalg.norm(m) / np.linalg.norm(g)))
 """,
         ANGLE.format(maml=FACTORS, result="[radians.float().item() * 180 / torch.pi]"),
@@ -266,14 +301,6 @@ def reptile_gradient(support_losses, theta, alpha, K):
     ],
     "ex-dropped": [
         DROPPED.format(result=f"(-alpha * {HVP}).tolist()"),
-        """
-def dropped(support_loss, query_loss, theta, alpha):
-    def after(theta):
-        return query_loss(theta - alpha * torch.func.grad(support_loss)(theta))
-
-    adapted = theta - alpha * torch.func.grad(support_loss)(theta)
-    return torch.func.grad(after)(theta) - torch.func.grad(query_loss)(adapted)
-""",
     ],
     "ex-gradients-only": [
         _gradients_only(result="vector.tolist()"),
