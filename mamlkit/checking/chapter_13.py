@@ -101,6 +101,7 @@ def check_head(answer: Callable[..., Any]) -> None:
 
         S = M + M.T
         mistakes = {
+            "The weights are transposed: one row per class is asked for, (ways, features).": both((c @ S).T, -square(c)),
             "M need not be symmetric: f^T M c and c^T M f differ, and the weights get one M c each from M and its transpose.":
                 both(2 * c @ M.T, -square(c)),
             "M need not be symmetric: the weights get M c as well as M^T c.": both(2 * c @ M, -square(c)),
@@ -126,9 +127,6 @@ def check_head(answer: Callable[..., Any]) -> None:
         value = answer(*arguments)
         if isinstance(value, (tuple, list)) and len(value) == 2:
             weight, bias = (torch.as_tensor(part).detach().double() for part in value)
-            support, _, ways, _ = arguments
-            if weight.shape == (support.shape[1], ways) and weight.shape[0] != weight.shape[1]:
-                weight = weight.T  # the other way round is right as well
             return torch.cat([weight.flatten(), bias.flatten()])
         return value
 
@@ -150,7 +148,7 @@ def check_pull_gradient(answer: Callable[..., Any]) -> None:
     cases, counts = [], []
     for n, strength, values, seed in (
         (24, 2.0, (0.3, 1.5), 1),
-        (30, 0.5, (0.0, 0.8, 3.0), 2),
+        (30, 0.5, (0.2, 0.8, 3.0), 2),
         (25, 1.3, (0.2, 2.0, 5.0, 7.0), 3),
         (20, 3.0, (1.1,), 4),
     ):
@@ -172,6 +170,8 @@ def check_pull_gradient(answer: Callable[..., Any]) -> None:
         mistakes = {
             "The sign is wrong: a stronger pull moves the solution back, against `away`.": -truth,
             "One lambda is too many: lambda v is the gradient by theta.": strength * truth,
+            "lambda I is missing in the system: this solves with H alone.": -solved(H),
+            "There is a division by lambda too many: (I + H / lambda)^-1 g is lambda v.": truth / strength,
             "The matrix is H + I: lambda is missing at the identity.": -solved(H + identity),
             "The system is (I + lambda H); it is H + lambda I.": -solved(identity + strength * H),
             "This multiplies where it should divide: the matrix is to be inverted.": -away @ (A @ g),
@@ -225,6 +225,10 @@ def check_unrolled(answer: Callable[..., Any]) -> None:
     for h, strength, alpha, K in ((2.0, 1.0, 0.1, 3), (0.5, 3.0, 0.2, 2), (4.0, 0.5, 0.05, 6), (1.0, 2.0, 0.1, 1)):
         factor, limit = 1 - alpha * (h + strength), strength / (h + strength)
         truth = limit + (1 - limit) * factor**K
+
+        def sum_of(factor: float, added: float, K: int = K) -> float:
+            return factor**K + added * sum(factor**k for k in range(K))
+
         mistakes = {
             "This is the limit of many steps; after K of them something is left over.": limit,
             "The pull depends on theta as well: d theta / d theta = 1 adds alpha lambda in each step.": factor**K,
@@ -235,7 +239,16 @@ def check_unrolled(answer: Callable[..., Any]) -> None:
             "This counts one step too few.": limit + (1 - limit) * factor ** (K - 1),
             "In the factor the pull is missing: the inner gradient has h and lambda.":
                 limit + (1 - limit) * (1 - alpha * h) ** K,
+            "The step adds alpha lambda, and this adds lambda: alpha is missing.": sum_of(factor, strength),
+            "The pull adds alpha lambda, and it takes something from the factor, too: 1 - alpha (h + lambda).":
+                sum_of(1 - alpha * h, alpha * strength),
             "This is 1 minus the derivative: the share that the data decide.": 1 - truth,
         }  # fmt: skip
         cases.append(expect((h, strength, alpha, K), truth, mistakes))
-    judge("13.4", answer, cases, "A geometric series: what it sums to is the implicit derivative.")
+    judge(
+        "13.4",
+        answer,
+        cases,
+        "A geometric series: what it sums to is the implicit derivative. Each step leaves 1 - alpha (h + lambda) of the way, and "
+        "with alpha (h + lambda) above 2 it never arrives.",
+    )

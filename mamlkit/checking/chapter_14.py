@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mamlkit.checking._cases import Case, expect, hessian, judge, normal, problem
@@ -31,8 +32,23 @@ def check_saved_bytes(answer: Callable[..., Any]) -> None:
         _bytes_case(lambda x: (x.sin() * x.exp()).sum(), long),  # one tensor is kept by two operations
         _bytes_case(lambda x: (x[:10].sin() * x[20:30]).sum(), long),  # views keep the whole storage
         _bytes_case(lambda x: torch.tanh(torch.tanh(x) @ x.T).sum(), matrix),
+        # A storage that is let go of in this chain gives its address to a later one.
+        _bytes_case(_chain, long)._replace(explain=_address_reused),
     ]
     judge("14.1", answer, cases, "What autograd keeps is counted to the byte, and the same on every machine.")
+
+
+def _chain(x: Tensor) -> Tensor:
+    for _ in range(100):
+        x = x.sin()
+    return x.sum()
+
+
+def _address_reused(value: Tensor) -> str:
+    return (
+        f"In a chain of 100 operations this counts {value.item():.0f} bytes, and it should be 48000. Does put_away return the "
+        "tensor itself? One that is let go of gives its address to the next, and the two are counted as one."
+    )
 
 
 def _bytes_case(f: Callable[[Tensor], Tensor], theta: Tensor) -> Case:
@@ -61,6 +77,8 @@ def _bytes_case(f: Callable[[Tensor], Tensor], theta: Tensor) -> Case:
         "These are numbers, not bytes, and storages count more than once.": total(lambda tensor: tensor.numel(), kept),
         "A view keeps the whole storage alive, not only the part that it shows: ask untyped_storage().nbytes().":
             total(lambda tensor: tensor.nbytes),
+        "Views of a storage begin at addresses of their own: key by the address of the storage.":
+            total(of_storage, {tensor.data_ptr(): tensor for tensor in kept}.values()),
         "This counts tensors: add up the bytes of their storages.": len(kept),
         "This counts storages: add up their bytes.": len(storages),
         "theta counts, too, where autograd keeps it.":
@@ -238,9 +256,13 @@ def check_errors(answer: Callable[..., Any]) -> None:
     def one_pass(x: Tensor) -> Tensor:
         return (x - x.mean(0)) / (x.square().mean(0) - x.mean(0).square()).sqrt()
 
+    def coarse(x: Tensor) -> Tensor:
+        return (x + 2**20) - 2**20  # in float32 this leaves eighths, whose squares are exact
+
     chains: list[tuple[Callable[[Tensor], Tensor], ...]] = [
         (product, offset, one_pass, torch.tanh),
         (offset, one_pass, torch.sin, product),
+        (coarse, torch.square, product),
     ]
     cases = []
     for seed, pieces in enumerate(chains, start=1):
@@ -257,6 +279,11 @@ def check_errors(answer: Callable[..., Any]) -> None:
         mistakes = {
             "Each piece gets what the pieces before it made in float32: their errors are passed on. Give each piece an exact "
             "input, rounded once.": each(zip(rounded[1:], exact[1:], strict=True)),
+            "Each piece is measured by itself, and gets what the pieces before it made in float32. Carry the float64 values on, "
+            "and round them for each piece.":
+                each((piece(x), piece(x.double())) for piece, x in zip(pieces, rounded[:-1], strict=True)),
+            "What is right is rounded to float32, and its own rounding counts as an error: keep it in float64.":
+                each((a, b.float().double()) for a, b in own),
             "The float64 side gets another input than the float32 side: round first, then give both the same numbers.":
                 each((a, b) for (a, _), b in zip(own, exact[1:], strict=True)),
             "These are relative errors; divide them by float32's epsilon.": each(own, 1.0),
@@ -264,6 +291,8 @@ def check_errors(answer: Callable[..., Any]) -> None:
                 torch.stack([(a.double() - b).norm() / EPS for a, b in own]),
             "This is the largest entry's error, and the norm over all entries was meant.":
                 torch.stack([(a.double() - b).abs().max() / b.abs().max() / EPS for a, b in own]),
+            "This is the largest relative error of a single entry, and the norm over all entries was meant.":
+                torch.stack([((a.double() - b) / b).abs().max() / EPS for a, b in own]),
         }  # fmt: skip
         cases.append(expect((pieces, x), each(own), mistakes))
     judge("14.4", answer, cases, "With exact inputs only the faulty piece stands out.", tolerance=0.02)
@@ -292,6 +321,9 @@ def check_by_c(answer: Callable[..., Any]) -> None:
             "The sign is wrong: s falls where c grows.": -truth,
             "x depends on c, too, in both means and where it stands: the term -2 b d x is missing.":
                 total(d * v, b * u, e * x),
+            "The term b d x is subtracted once: x changes in b and in d, and each gives one.":
+                total(d * v, b * u, (e - b * d) * x),
+            "There is a factor 1 / n too many: the inner product is n s e, and each derivative divides by n.": truth / n,
             "s depends on c, too: its derivative is -s^2 x / n.": total(d * v, b * u, -2 * b * d * x),
             "b depends on c, too: b is the mean of v x, and x changes.": total(b * u, (e - b * d) * x),
             "d depends on c, too: d is the mean of u x, and x changes.": total(d * v, (e - b * d) * x),
@@ -303,4 +335,23 @@ def check_by_c(answer: Callable[..., Any]) -> None:
             "This is the first derivative, s (v - b x); its derivative is asked for.": s * (v - b * x),
         }  # fmt: skip
         cases.append(expect((c, v, u), truth, mistakes))
-    judge("14.5", answer, cases, "A weighted sum of three vectors, as in the chapter.")
+    if not judge("14.5", answer, cases, None):
+        return
+    with _Tracked() as watch:
+        answer(*(normal(5, seed=i) for i in range(3)))
+    if watch.found:
+        wrong(
+            "14.5", "The numbers are right, but autograd finds them. Write the weighted sum of three vectors by hand."
+        )
+    else:
+        correct("14.5", "A weighted sum of three vectors, as in the chapter.")
+
+
+class _Tracked(TorchFunctionMode):
+    """Was a tensor made use of that autograd follows?"""
+
+    found = False
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.found |= any(isinstance(each, Tensor) and each.requires_grad for each in args)
+        return function(*args, **(kwargs or {}))

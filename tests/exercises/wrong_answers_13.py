@@ -119,6 +119,7 @@ WRONG = {
         (CHAPTER, "one row and one column per image"),
     ],
     "ex-head": [
+        (head(weight="(c @ (M + M.T)).T"), "transposed"),
         (head(weight="2 * c @ M.T"), "f^T M c and c^T M f differ"),
         (head(weight="2 * c @ M"), "M c as well as M^T c"),
         (head(weight="c @ M.T"), "c^T M f as well"),
@@ -137,6 +138,8 @@ WRONG = {
     "ex-pull": [
         (pull(result="away @ v"), "The sign is wrong"),
         (pull(result="-strength * away @ v"), "One lambda is too many"),
+        (pull(image="hessian_times(p)"), "with H alone"),
+        (pull(result="-away @ v / strength"), "a division by lambda too many"),
         (pull(image="hessian_times(p) + p"), "lambda is missing at the identity"),
         (pull(image="p + strength * hessian_times(p)"), "it is H + lambda I"),
         (pull(result="-away @ (hessian_times(g) + strength * g)"), "is to be inverted"),
@@ -159,6 +162,11 @@ WRONG = {
         (unrolled(left="(1 - alpha * (h + strength)) ** (K - 1)"), "one step too few"),
         (unrolled(left="(1 - alpha * h) ** K"), "In the factor the pull is missing"),
         (unrolled(result="1 - (limit + (1 - limit) * left)"), "1 minus the derivative"),
+        (unrolled(result="left + strength * (1 - left) / (alpha * (h + strength))"), "alpha is missing"),
+        (
+            unrolled(left="(1 - alpha * h) ** K", result="left + strength / h * (1 - left)"),
+            "takes something from the factor",
+        ),
         (recursion(own="0"), "The pull depends on theta"),
         (recursion(start="0.0"), "this begins at 0"),
     ],
@@ -168,7 +176,6 @@ RIGHT = {
     "ex-head": [
         BY_CLASS.format(result="2 * c @ S, -torch.einsum('ni,ij,nj->n', c, M, c)"),
         BY_CLASS.format(result="2 * (c @ S).float(), -((c @ S) * c).sum(1).float()"),
-        BY_CLASS.format(result="[2 * (S @ c.T), -((c @ S) * c).sum(1)]"),
     ],
     "ex-pull": [pull(b="away", result="-(g @ v)"), pull(b="g.float()", result="float(-(v @ away.to(v)))")],
     "ex-unrolled": [recursion(), recursion(result="torch.tensor(d)")],

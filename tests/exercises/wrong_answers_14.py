@@ -17,6 +17,25 @@ def saved_bytes(f, theta):
 """
 OF_STORAGE = "t.untyped_storage().nbytes()"
 
+BY_ADDRESS = """
+def saved_bytes(f, theta):
+    sizes = {{}}
+
+    def put_away(tensor):
+        storage = tensor.untyped_storage()
+        sizes[{key}] = storage.nbytes()
+        return {kept}
+
+    with torch.autograd.graph.saved_tensors_hooks(put_away, lambda tensor: tensor):
+        f(theta)
+    return sum(sizes.values())
+"""
+
+
+def by_address(key="storage.data_ptr()", kept="tensor"):
+    return BY_ADDRESS.format(key=key, kept=kept)
+
+
 TOGETHER = """
 def meta_gradient(task_loss, theta, tasks):
     return {result}
@@ -116,6 +135,21 @@ def by_c(c, v, u):
     e = (u * v).{mean}() - b * d
     return {result}
 """
+AUTOGRAD = """
+def by_c(c, v, u):
+    def first(c):
+        s = c.square().mean() ** -0.5
+        return u @ (s * (v - (v * c).mean() * s**2 * c))
+
+    return grad(first)(c)
+"""
+FREE = """
+def by_c(c, v, u):
+    c = c.requires_grad_()
+    s = c.square().mean() ** -0.5
+    (slope,) = torch.autograd.grad(s * c, c, v, create_graph=True)
+    return torch.autograd.grad(slope, c, u)[0]
+"""
 RMS = "c.square().mean() ** -0.5"
 
 
@@ -141,6 +175,8 @@ WRONG = {
         ),
         (SAVED.format(result="kept[-1].untyped_storage().nbytes()"), "Only the last tensor"),
         (SAVED.format(result="'many'"), "A number was expected"),
+        (by_address(kept="None"), "gives its address to the next"),
+        (by_address(key="tensor.data_ptr()"), "Views of a storage begin"),
     ],
     "ex-together": [
         (TOGETHER.format(result=f"{EACH}.sum(0)"), "the sum over the tasks"),
@@ -177,10 +213,15 @@ WRONG = {
         (errors(unit=""), "divide them by float32's epsilon"),
         (errors(error="wrong.norm()"), "These are absolute errors"),
         (errors(error="wrong.abs().max() / truth.abs().max()"), "the largest entry's error"),
+        (errors(error="(wrong / truth).abs().max()"), "the largest relative error of a single entry"),
+        (errors(given="chain"), "is measured by itself"),
+        (errors(truth="piece(given.double()).float().double()"), "its own rounding counts"),
     ],
     "ex-by-c": [
         (by_c("s * s * (d * v + b * u + (e - 2 * b * d) * x)"), "The sign is wrong"),
         (by_c("-s * s * (d * v + b * u + e * x)"), "the term -2 b d x is missing"),
+        (by_c("-s * s * (d * v + b * u + (e - b * d) * x)"), "subtracted once"),
+        (by_c("-s * s * (d * v + b * u + (e - 2 * b * d) * x) / len(c)"), "1 / n too many"),
         (by_c("-s * s * (d * v + b * u - 2 * b * d * x)"), "s depends on c, too"),
         (by_c("-s * s * (b * u + (e - b * d) * x)"), "b depends on c, too"),
         (by_c("-s * s * (d * v + (e - b * d) * x)"), "d depends on c, too"),
@@ -188,12 +229,14 @@ WRONG = {
         (by_c("-s * (d * v + b * u + (e - 2 * b * d) * x)"), "One factor s is missing"),
         (by_c("s * (u - d * x)"), "the gradient by v"),
         (by_c("s * (v - b * x)"), "the first derivative"),
+        (AUTOGRAD, "autograd finds them"),
+        (FREE, "autograd finds them"),
     ],
 }
 
 # Right answers in other styles.
 RIGHT = {
-    "ex-saved": [SAVED.format(result=f"torch.tensor([float({OF_STORAGE}) for t in once]).sum()")],
+    "ex-saved": [by_address(), SAVED.format(result=f"torch.tensor([float({OF_STORAGE}) for t in once]).sum()")],
     "ex-together": [
         TOGETHER.format(result=f"{EACH}.mean(0)"),
         TOGETHER.format(result=f"{EACH}.mean(0)[None].float()"),
@@ -244,13 +287,5 @@ def errors(pieces, x):
     ],
     "ex-by-c": [
         by_c("(-s * (s * (e - 2 * b * d) * x + b * s * u + d * s * v)).tolist()"),
-        """
-def by_c(c, v, u):
-    def first(c):
-        s = c.square().mean() ** -0.5
-        return u @ (s * (v - (v * c).mean() * s**2 * c))
-
-    return grad(first)(c)
-""",
     ],
 }
