@@ -12,8 +12,9 @@ from torch import Tensor
 
 from mamlkit.checking._cases import attempt_with_copies, expect, judge
 from mamlkit.checking._report import as_tensor, correct, wrong
+from mamlkit.tasks import TaskBatch
 
-__all__ = ["check_best_row", "check_cause", "check_largest_ways", "check_split_groups"]
+__all__ = ["check_best_row", "check_cause", "check_largest_ways", "check_split_groups", "check_springs"]
 
 
 def check_largest_ways(answer: Callable[..., Any]) -> None:
@@ -42,7 +43,7 @@ def check_largest_ways(answer: Callable[..., Any]) -> None:
             "These are all the classes; some cannot be used, and the rest are shared out over three splits.": len(counts),
             "These are the training classes. Validation and test have fewer, and must allow as many ways.": round(0.6 * fit),
             "This is a fifth, rounded down. The borders are rounded: at round(0.6 n) and round(0.8 n).": math.floor(0.2 * fit),
-            "This is the test split alone, a fifth. Validation may be smaller, since the borders are rounded.":
+            "This is the test split alone, a fifth; or the borders are cut off by int(), not rounded. Validation may be smaller.":
                 fit - round(0.8 * fit),
             "This is the validation split alone. The test may be smaller, since the borders are rounded.":
                 round(0.8 * fit) - round(0.6 * fit),
@@ -94,7 +95,7 @@ def check_split_groups(answer: Callable[..., Any]) -> None:
     """
     for texts, share in (
         (["oak", "elm", "oak", "ash", "fir", "elm", "yew", "oak", "ash", "fig", "yew", "oak"], 0.2),
-        (["b", "a", "c", "a", "d", "e", "f", "g", "h", "a", "b", "a", "c"], 0.25),
+        (["b", "a", "c", "a", "d", "e", "f", "g", "a", "b", "a", "c"], 0.25),
     ):
         groups, splits = [_Name(text) for text in texts], []
         for call, (seed, salt) in enumerate([(0, 0), (0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (3, 0), (4, 0)]):
@@ -130,6 +131,9 @@ def check_split_groups(answer: Callable[..., Any]) -> None:
         if all(split == splits[0] for split in splits):
             wrong("15.2", "Every generator gave the same split: the groups for the test must be drawn.")
             return
+    if said := _fault_of_the_draw(answer, texts, share):
+        wrong("15.2", said)
+        return
     correct("15.2", "No group is on both sides, no series is lost, and the generator alone decides.")
 
 
@@ -156,11 +160,27 @@ def _fault_of_groups(training: Sequence[int], test: Sequence[int], groups: Seque
     return ""
 
 
+def _fault_of_the_draw(answer: Callable[..., Any], texts: Sequence[str], share: float, times: int = 300) -> str:
+    """Whether some groups, or some pairs, are drawn more often than others; of 21 pairs of 7 groups nearly all come up."""
+    drawn = []
+    for seed in range(times):
+        test = as_tensor(answer(list(texts), share, torch.Generator().manual_seed(1000 + seed))[1])
+        assert test is not None
+        drawn.append(frozenset(texts[int(i)] for i in test.flatten().tolist()))
+    largest = max(set(texts), key=texts.count)
+    fair = times * len(drawn[0]) / len(set(texts))
+    if abs(sum(largest in groups for groups in drawn) - fair) > 0.45 * fair:
+        return "A group with many series is not drawn as often as one with few: draw from the list of different groups."
+    if len(set(drawn)) < 15:
+        return "Some groups are never drawn together: draw each on its own, and not neighbours in the list."
+    return ""
+
+
 #: Rows as ``History.rows`` has them; what is not looked at is left out.
 _ROWS = (
     ((1.5, None), (1.2, 1.1), (0.9, None), (0.7, 0.8), (0.5, None), (0.4, 0.9), (0.3, None), (0.2, 1.2)),
     ((1.6, 1.4), (1.0, None), (0.8, 1.0), (0.6, None), (0.5, 0.7), (0.45, None), (0.4, 0.95), (0.35, None)),
-    ((2.0, 1.9), (1.4, 1.3), (1.3, 1.25)),
+    ((2.0, 1.9), (1.2, 1.3), (1.3, 1.25)),
 )
 
 
@@ -193,12 +213,15 @@ def check_best_row(answer: Callable[..., Any]) -> None:
                 pair(step=last["step"]),
             "This is the step with the lowest meta-loss: training tasks have no say in which checkpoint is best.":
                 pair(step=min(rows, key=lambda row: row["meta_loss"])["step"]),
+            "This is the row with a validation that has the lowest meta-loss: ask for the lowest validation loss.":
+                pair(step=min(held, key=lambda row: row["meta_loss"])["step"]),
             "This is the step of the highest validation loss; a loss is better when it is lower.":
                 pair(step=max(held, key=loss)["step"]),
             "This is the row's number; give its step.": pair(step=rows.index(best)),
             "This is the number among the rows with a validation; give the row's step.": pair(step=held.index(best)),
             "This is the epoch; give the step.": pair(step=best["epoch"]),
             "The sign of the gap is wrong: it is validation minus training.": pair(gap=-gap),
+            "The gap has a sign: below zero the validation loss is the lower one.": pair(gap=abs(gap)),
             "The gap is taken at the best row; it should be that of the last validation.":
                 pair(gap=loss(best) - best["meta_loss"]),
             "This is how much the validation loss rose since its best; the gap is to the meta-loss of the last validation's row.":
@@ -271,3 +294,78 @@ def _as_given(answer: Any) -> Any:
 
 def _said(losses: Sequence[float]) -> str:
     return ", ".join(f"{loss:g}" for loss in losses)
+
+
+def check_springs(answer: Callable[..., Any]) -> None:
+    """Exercise 15.5, a task family: springs.
+
+    Args:
+        answer: ``sample(num_tasks, generator)`` of the family; a ``TaskBatch`` out.
+    """
+    batches = []
+    for number, (tasks, seed) in enumerate(((400, 0), (400, 0), (400, 1))):
+        torch.manual_seed(number)  # of another generator than the one that is given
+        done, batch = attempt_with_copies("15.5", answer, tasks, torch.Generator().manual_seed(seed))
+        if not done:
+            return
+        if not isinstance(batch, TaskBatch):
+            wrong("15.5", f"A TaskBatch was expected, this is {type(batch).__name__}.")
+            return
+        shapes = [tuple(part.shape) for part in batch]
+        if shapes != [(tasks, 4, 1)] * 2 + [(tasks, 6, 1)] * 2:
+            wrong(
+                "15.5",
+                f"Shapes (400, 4, 1) twice and (400, 6, 1) twice were expected for 400 tasks, these are {shapes}.",
+            )
+            return
+        batches.append(TaskBatch(*(part.detach().double() for part in batch)))
+    if not all(torch.equal(a, b) for a, b in zip(batches[0], batches[1], strict=True)):
+        wrong("15.5", "The same generator state gave other tasks: pass generator= to every draw.")
+    elif torch.equal(batches[0].support_y, batches[2].support_y):
+        wrong("15.5", "Every generator gave the same tasks: draw from the one that is given.")
+    elif said := _fault_of_springs(batches[0]):
+        wrong("15.5", said)
+    else:
+        correct("15.5", "Support and query of a task are about one spring, and fit can train on it.")
+
+
+def _fault_of_springs(batch: TaskBatch) -> str:
+    """What is wrong with springs of lengths 5 to 10 that give 0.5 to 2 per unit of force; an empty text where nothing is."""
+    x, y = (
+        torch.cat(parts, 1)[..., 0] for parts in ((batch.support_x, batch.query_x), (batch.support_y, batch.query_y))
+    )
+    if torch.equal(x[:1].expand_as(x), x):
+        return "All tasks have the same forces: draw them for each task."
+    if x.min() < 0 or x.max() > 10 or x.max() - x.min() < 9:
+        return "The forces are the inputs, between 0 and 10."
+    if torch.equal(batch.query_x[:, :4], batch.support_x):
+        return "The query forces are those of the support set: draw 4 + 6 of them."
+
+    def line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        away = x - x.mean(1, keepdim=True)
+        slope = (away * y).sum(1) / away.square().sum(1)  # (tasks,)
+        rest = y.mean(1) - slope * x.mean(1)
+        return slope, rest, (y - rest[:, None] - slope[:, None] * x).abs().amax()
+
+    slope, rest, off = line(x, y)
+    if off > 1e-3:
+        own = max(line(part_x[..., 0], part_y[..., 0])[2] for part_x, part_y in (batch[:2], batch[2:]))
+        if own <= 1e-3:
+            return "Support and query of a task are about two springs: draw length and give once for each task."
+        return "The points of a task do not lie on a line: length and give are drawn once for each task, (tasks, 1)."
+    if slope.std() < 1e-3 or rest.std() < 1e-3:
+        return "All tasks are about the same length or the same give: draw both for each task."
+    for name, found, (low, high) in (("length", rest, (5, 10)), ("give", slope, (0.5, 2))):
+        room = 0.05 * (high - low)
+        if (
+            found.min() < low - 1e-2
+            or found.max() > high + 1e-2
+            or found.min() > low + room
+            or found.max() < high - room
+        ):
+            return (
+                f"The {name} goes from {found.min():.1f} to {found.max():.1f} over 400 tasks, not from {low} to {high}."
+            )
+    if abs(torch.corrcoef(torch.stack([slope, rest]))[0, 1]) > 0.3:
+        return "Length and give go together: draw them one after the other."
+    return ""

@@ -11,7 +11,7 @@ from torch import Tensor
 from mamlkit.checking._cases import attempt_with_copies, expect, judge, normal
 from mamlkit.checking._report import attempt, close, correct, wrong
 
-__all__ = ["check_dice_surrogate", "check_score", "check_verdict"]
+__all__ = ["check_dice_surrogate", "check_score", "check_score_term", "check_verdict"]
 
 
 def check_score(answer: Callable[..., Any]) -> None:
@@ -36,6 +36,7 @@ def check_score(answer: Callable[..., Any]) -> None:
             "The numbers of the other arms must go down: the probabilities sum to 1.": drawn,
             "The other arms are missing: their numbers must go down, each by its probability.": drawn * (1 - p),
             "This is the derivative of the log of the probability with respect to the probability.": drawn / p[arm],
+            "What is subtracted are the probabilities, not theta itself: take the softmax.": drawn - theta,
             "These are the log-probabilities; differentiate the one of the drawn arm.": theta.log_softmax(0),
             "These are the probabilities of the arms.": p,
         }
@@ -81,6 +82,10 @@ _WRONG_SURROGATES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         lambda log_p, rewards: (_boxed(_to_go(log_p)) * rewards).sum(1).mean(),
     "The factor is one for each reward, so the reward stands alone: with the rewards to go, later ones count several times.":
         lambda log_p, rewards: (_boxed(log_p.cumsum(1)) * _to_go(rewards)).sum(1).mean(),
+    "This is LVC: the terms that pair actions of two times are missing. Give each reward a factor with all actions so far.":
+        lambda log_p, rewards: (_boxed(log_p) * _to_go(rewards)).sum(1).mean(),
+    "The factor is 1 and its first derivative is right, but the second is that of the naive surrogate: take the exponential.":
+        lambda log_p, rewards: ((1 + log_p.cumsum(1) - log_p.cumsum(1).detach()) * rewards).sum(1).mean(),
     "The sign is wrong: this is a loss. Return what is to be made large.":
         lambda log_p, rewards: -_right(log_p, rewards),
 }  # fmt: skip
@@ -155,14 +160,22 @@ def check_verdict(answer: Callable[..., Any]) -> None:
     """
     base = normal(400, seed=3)
     base = (base - base.mean()) / base.std()
+    skewed = base.exp() - base.exp().mean()
     cases = (
         (base + 0.3, 0.0, "biased", "The mean is 0.3 from the truth, and its 95 % interval is ± 0.1: the standard deviation of "
          "one estimate is 1, that of the mean of 400 is a twentieth of it."),
+        (skewed, 0.0, "not shown", "Here the mean of the estimates is the truth, and their median is not: ask for the mean."),
         (base + 0.06, 0.0, "not shown", "The mean is 0.06 from the truth, and its interval is ± 0.1: the truth is inside."),
         (5 * base + 0.3, 0.0, "not shown", "The mean is 0.3 off, but these estimates are noisy: the interval is ± 0.5."),
         (base[:25] - base[:25].mean() + 2.0, 2.3, "not shown", "With 25 estimates the interval is ± 0.4 or so, and the truth is "
          "0.3 away."),
         (base - 0.2, 0.0, "biased", "An estimator may also be too low."),
+        (0.3 * base + 0.02, 0.0, "not shown", "The mean is 0.02 off, and the interval is ± 0.03: take the deviation, 0.3, "
+         "not the variance."),
+        (5 * base + 0.8, 0.0, "biased", "The mean is 0.8 off, and the interval is ± 0.5: take the standard deviation, 5, not the "
+         "variance."),
+        (2 * base + 0.18, 0.0, "not shown", "The truth is 1.8 standard errors from the mean; the 95 % interval reaches to 1.96."),
+        (2 * base + 0.21, 0.0, "biased", "The truth is 2.1 standard errors from the mean; the 95 % interval ends at 1.96."),
         (0.01 * base + 7.0, 7.005, "biased", "A small bias is shown too where the noise is small enough."),
     )  # fmt: skip
     for estimates, truth, expected, why in cases:
@@ -176,3 +189,51 @@ def check_verdict(answer: Callable[..., Any]) -> None:
             wrong("16.3", f"In one test this says {value!r}, and {expected!r} is right. {why}")
             return
     correct("16.3", "An interval over the mean tells bias from noise; a single spread does not.")
+
+
+def check_score_term(answer: Callable[..., Any]) -> None:
+    """Exercise 16.4, mean and spread of the score term.
+
+    Args:
+        answer: ``score_term(theta, arms, after, baseline)``, numbers of the arms ``(arms,)``, all outcomes ``(outcomes, N)``, the
+            return after the step of each ``(outcomes,)`` and a number; mean and standard deviation along arm 0 out.
+    """
+    cases = []
+    for theta, draws, baseline, seed in (
+        ([0.0, 0.2, 0.0], 2, 0.7, 1),
+        ([0.5, -0.3, 0.1], 3, 0.0, 2),
+        ([0.4, 0.9], 4, -0.2, 3),
+    ):
+        start = torch.tensor(theta, dtype=torch.float64)
+        arms = torch.cartesian_prod(*[torch.arange(len(theta))] * draws)  # (outcomes, N)
+        after = normal(len(arms), seed=seed) + 0.5
+
+        def pair(
+            given: float = baseline,
+            weigh: bool = True,
+            reduce: Callable[..., Tensor] = torch.sum,
+            about_mean: bool = True,
+            power: float = 0.5,
+            case: tuple[Tensor, Tensor, Tensor] = (start, arms, after),
+            score: bool = True,
+        ) -> Tensor:
+            theta, arms, after = case
+            p = theta.softmax(0)
+            chance = p[arms].prod(1) if weigh else torch.full_like(after, 1 / len(after))
+            scores = (arms == 0).double() - (p[0] if score else 0)  # (outcomes, N)
+            term = (after - given) * reduce(scores, 1)
+            mean = chance @ term
+            return torch.stack([mean, (chance @ (term - about_mean * mean) ** 2) ** power])
+
+        mistakes = {
+            "The outcomes are not equally likely: weigh each with its chance, the product of the chances of its arms.":
+                pair(weigh=False),
+            "The scores of the draws are added: their mean was taken.": pair(reduce=torch.mean),
+            "The baseline is subtracted from the return, not added.": pair(given=-baseline),
+            "The baseline is left out.": pair(given=0.0),
+            "This is the root of the mean square; the spread is about the mean.": pair(about_mean=False),
+            "This is the variance; take its root.": pair(power=1.0),
+            "The score of a draw is 1 or 0 for arm 0, minus the chance of arm 0.": pair(score=False),
+        }  # fmt: skip
+        cases.append(expect((start, arms, after, baseline), pair(), mistakes))
+    judge("16.4", answer, cases, "A constant baseline leaves the mean as it is, and moves the spread.")

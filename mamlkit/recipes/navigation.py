@@ -14,7 +14,8 @@ outside. One inner step of REINFORCE; the versions differ only in what the outer
 
 ``ordinary`` is trained on all goals together, without an inner step. For each seed all versions share the initial weights and
 the rest of the settings. The inner rate was chosen after one run of each. ``naive`` and ``dice`` are trained a second time, with
-four times the goals in each outer step: the same means, with less noise. The record has the returns of each on the same goals,
+four times the goals in each outer step: the same means, with less noise; and ``naive``, ``dice`` and ``simulator`` once more
+without a bound on the norm of the meta-gradient. The record has the returns of each on the same goals,
 and at one policy the mean and the spread of each version's meta-gradient. Float64; the weights are rounded to float32.
 """
 
@@ -34,6 +35,7 @@ from mamlkit.recipes.shipping import save_record, save_weights
 
 VERSIONS = ("ordinary", "first_order", "naive", "lvc", "dice", "score", "simulator")
 MORE_GOALS = {"naive_40": "naive", "dice_40": "dice"}
+NO_CLIP = {"naive_free": "naive", "dice_free": "dice", "simulator_free": "simulator"}
 HORIZON, SPEED, SPREAD, HIDDEN = 15, 0.1, 0.5, 16
 TASKS, MORE_TASKS, TRAJECTORIES, OUTER_LR, CLIP, RATE = 10, 40, 20, 0.02, 1.0, 0.03
 HELD_OUT_GOALS, HELD_OUT_SEED, STEPS_AFTER = 100, 9, 3
@@ -161,13 +163,14 @@ def train(seed: int, version: str, outer_steps: int) -> tuple[dict[str, Any], di
         outer_steps = 0
     optimiser = torch.optim.Adam(theta.values(), lr=OUTER_LR)
     generator = torch.Generator().manual_seed(1000 + seed)
-    estimator, tasks = MORE_GOALS.get(version, version), MORE_TASKS if version in MORE_GOALS else TASKS
+    estimator, tasks = (MORE_GOALS | NO_CLIP).get(version, version), MORE_TASKS if version in MORE_GOALS else TASKS
     course = []
     for _ in range(outer_steps):
         optimiser.zero_grad()
         loss, gained = meta_loss(estimator, theta, generator, tasks)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(theta.values(), CLIP)
+        if version not in NO_CLIP:
+            torch.nn.utils.clip_grad_norm_(theta.values(), CLIP)
         optimiser.step()
         course.append(gained.item())
     block = max(1, outer_steps // 20)
@@ -205,6 +208,7 @@ def compared(batches: int) -> list[dict[str, Any]]:
         row |= {"cosine_of_mean": torch.cosine_similarity(each.mean(0), exact, dim=0), "cosine": cosines.mean()}
         row["cosine_half"] = 1.96 * left.std() * (batches - 1) / batches**0.5
         row |= {"norm": exact.norm(), "spread": each.std(0).norm()}
+        row["clipped"] = (each.norm(dim=1) > CLIP).double().mean()
         rows.append(
             {name: value if isinstance(value, (str, float)) else round(value.item(), 4) for name, value in row.items()}
         )
@@ -222,7 +226,7 @@ def main() -> None:
     )
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; default: %(default)s")
     options = parse(parser)
-    runs = list(itertools.product(range(options.seeds), ("untrained", *VERSIONS, *MORE_GOALS)))
+    runs = list(itertools.product(range(options.seeds), ("untrained", *VERSIONS, *MORE_GOALS, *NO_CLIP)))
     found = run_all(train, runs, options.processes, options.outer_steps)
     record = {
         "command": command("navigation"),

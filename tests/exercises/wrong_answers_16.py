@@ -15,6 +15,15 @@ def dice_surrogate(log_p, rewards):
     factor = {factor}
     return {result}
 """
+TERM = """
+def score_term(theta, arms, after, baseline):
+    p = theta.softmax(0)
+    chance = ({chance}).double()
+    each = ({gain}) * {scores}
+    mean = chance @ each
+    spread = {spread}
+    return mean, spread**0.5
+"""
 VERDICT = """
 def verdict(estimates, truth):
     half = {half}
@@ -41,6 +50,15 @@ def verdict(
     return VERDICT.format(half=half, off=off, result=result)
 
 
+def term(
+    chance="p[arms].prod(1)",
+    scores="((arms == 0).double() - p[0]).sum(1)",
+    gain="after - baseline",
+    spread="chance @ (each - mean) ** 2",
+):
+    return TERM.format(chance=chance, scores=scores, gain=gain, spread=spread)
+
+
 WRONG = {
     "ex-score": [
         (score("p - drawn"), "The sign is wrong"),
@@ -51,7 +69,8 @@ WRONG = {
         (score("p.log()"), "These are the log-probabilities"),
         (score("p"), "These are the probabilities"),
         (score("(drawn - p)[arm]"), "was expected"),
-        (score("drawn - theta"), "In one test"),
+        (score("drawn - theta"), "take the softmax"),
+        (score("2 * (drawn - p)"), "In one test"),
     ],
     "ex-dice-surrogate": [
         (dice(result="(log_p * rewards).sum(1).mean()"), "also earns what comes after it"),
@@ -71,15 +90,34 @@ WRONG = {
             dice(result="(log_p * rewards.flip(1).cumsum(1).flip(1)).sum(1).mean()"),
             "The first derivative is right and the second is not",
         ),
+        (
+            dice(so_far="log_p", result="(factor * rewards.flip(1).cumsum(1).flip(1)).sum(1).mean()"),
+            "This is LVC",
+        ),
+        (dice(factor="1 + so_far - so_far.detach()"), "take the exponential"),
         (dice(factor="(so_far - so_far.detach()).exp() + 1"), "the value should be the mean return"),
     ],
     "ex-verdict": [
         (verdict(half="1.96 * estimates.std()"), "a twentieth of it"),
         (verdict(half="1.96 * estimates.std() / len(estimates)"), "the truth is inside"),
         (verdict(half="0.1"), "the interval is ± 0.5"),
+        (verdict(half="1.96 * estimates.var() / len(estimates) ** 0.5"), "not the variance"),
+        (verdict(half="1.65 * estimates.std() / len(estimates) ** 0.5"), "1.8 standard errors"),
+        (verdict(half="2.5 * estimates.std() / len(estimates) ** 0.5"), "2.1 standard errors"),
+        (verdict(off="abs(estimates.median() - truth)"), "ask for the mean"),
         (verdict(off="estimates.mean() - truth"), "may also be too low"),
         (verdict(result="off > half"), "this is Tensor"),
         (verdict(result="'not shown' if off > half else 'biased'"), "'biased' is right"),
+    ],
+    "ex-score-term": [
+        (term(chance="torch.full(after.shape, 1 / len(after))"), "not equally likely"),
+        (term(scores="((arms == 0).double() - p[0]).mean(1)"), "The scores of the draws are added"),
+        (term(gain="after + baseline"), "not added"),
+        (term(gain="after"), "The baseline is left out"),
+        (term(spread="chance @ each**2"), "about the mean"),
+        (term(spread="(chance @ (each - mean) ** 2) ** 2"), "take its root"),
+        (term(scores="(arms == 0).double().sum(1)"), "minus the chance of arm 0"),
+        (term(spread="chance @ (each - mean).abs()"), "In one test"),
     ],
 }
 
@@ -102,6 +140,19 @@ def dice_surrogate(log_p, rewards):
         so_far = so_far + log_p[:, t]
         total = total + torch.exp(so_far - so_far.detach()) * rewards[:, t]
     return total.mean()
+""",
+    ],
+    "ex-score-term": [
+        """
+def score_term(theta, arms, after, baseline):
+    first, second = 0.0, 0.0
+    start = theta.clone().requires_grad_()
+    for outcome, gained in zip(arms, after):
+        log_p = start.log_softmax(0)[outcome].sum()
+        value = (gained - baseline) * torch.autograd.grad(log_p, start)[0][0]
+        first = first + log_p.detach().exp() * value
+        second = second + log_p.detach().exp() * value**2
+    return [first.item(), (second - first**2).sqrt().item()]
 """,
     ],
     "ex-verdict": [
