@@ -76,8 +76,7 @@ def judge(
             if case.explain is not None:
                 wrong(exercise, where + case.explain(value))
                 return False
-            expected, got = ([round(x, 4) for x in t.flatten().tolist()] for t in (case.truth, value))
-            numbers = f"In one test{_inputs(case)} {_bare(expected)} is right, and this gives {_bare(got)}."
+            numbers = f"In one test{_inputs(case)} {_numbers(case.truth, value, tolerance)}."
             in_place = " An argument is changed in place: does a later line need it as it was?" if moved else ""
             wrong(exercise, where + numbers + in_place)
             return False
@@ -151,6 +150,22 @@ def _inputs(case: Case) -> str:
     if not case.arguments or not all(isinstance(x, (int, float)) for x in case.arguments):
         return ""
     return f", with the inputs {', '.join(map(str, case.arguments))},"
+
+
+def _numbers(truth: Tensor, value: Tensor, tolerance: float) -> str:
+    """What is right and what came; of a long result the first wrong number, and more digits where four are the same."""
+    pairs = list(zip(truth.flatten().tolist(), value.flatten().tolist(), strict=True))
+    which = ""
+    if len(pairs) > 12:
+        first = next(
+            i for i, (a, b) in enumerate(pairs) if not close(*torch.tensor([[b], [a]], dtype=torch.float64), tolerance)
+        )
+        which = f" as number {first + 1} of {len(pairs)}"
+        pairs = [pairs[first]]
+    expected, got = ([round(x, 4) for x in side] for side in zip(*pairs, strict=True))
+    if expected == got:
+        expected, got = ([float(f"{x:.6g}") for x in side] for side in zip(*pairs, strict=True))
+    return f"{_bare(expected)} is right{which}, and this gives {_bare(got)}"
 
 
 def _bare(values: list[float]) -> str:

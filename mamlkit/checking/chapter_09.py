@@ -221,6 +221,8 @@ def check_share_in_common(answer: Callable[..., Any]) -> None:
         row, total = moves.mean(0), moves.square().mean()
         truth = row.square().mean() / total
         mistakes = {
+            "This is the chapter's estimate with two halves of the tasks; here the plain mean over all tasks is asked for.":
+                (moves[: tasks // 2].mean(0) * moves[tasks // 2 :].mean(0)).mean() / total,
             "This is the rest, what differs from task to task; the share in common is 1 minus it.": 1 - truth,
             "This is a ratio of lengths: leave the squares, take no root.": truth.sqrt(),
             "The mean is taken over channels; a row holds one number per channel, the mean over tasks.":
@@ -310,6 +312,8 @@ def check_blend(answer: Callable[..., Any]) -> None:
                 normed(*blend(share, of_query, own)),
             "A point's own statistics are taken for each channel; take them over all its channels and places.":
                 normed(*blend(share, of_support, channelwise)),
+            "The result for a point changes with the other query points: its own statistics are taken over the query batch.":
+                normed(*blend(share, of_support, of_query)),
             "A point's own statistics are taken over all query points: that sees the others.":
                 normed(*blend(share, of_support, statistics(query, (0, 1, 2, 3)))),
             "The support's statistics are taken over all channels together; each channel has its own.":

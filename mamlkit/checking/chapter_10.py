@@ -13,7 +13,7 @@ from torch import Tensor
 from mamlkit.checking._cases import expect, judge, normal, problem
 from mamlkit.outer_loss import AnnealedMultiStep
 
-__all__ = ["check_cosine", "check_first_order_steps", "check_order", "check_schedules", "check_start_rate"]
+__all__ = ["check_comparison", "check_cosine", "check_first_order_steps", "check_schedules", "check_start_rate"]
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -65,6 +65,8 @@ def check_cosine(answer: Callable[..., Any]) -> None:
                 rate(0.5 * (1 + math.cos(180 * turn))),
             "Steps are counted from 0: in step 0 the rate is the first one. This is one step ahead.":
                 rate(0.5 * (1 + math.cos(math.pi * (at + 1) / length))),
+            "The fall begins one step late: in outer step hold the rate is still first, and in the next it is lower.":
+                rate(0.5 * (1 + math.cos(math.pi * max(0, at - 1) / length))),
             "Divide by steps, not by steps - 1: the last rate belongs to the step after the last.":
                 rate(0.5 * (1 + math.cos(math.pi * at / (length - 1)))),
             "This is the share of the way, without the two rates.": 0.5 * (1 + math.cos(math.pi * turn)),
@@ -112,41 +114,73 @@ def check_first_order_steps(answer: Callable[..., Any]) -> None:
     judge("10.2", answer, [short], "What is left after the second-order steps, in whole steps, and never below 0.")
 
 
-def check_order(answer: Callable[..., Any]) -> None:
-    """Exercise 10.3, the order of derivative in an outer step, by the right clock.
+def check_comparison(answer: Callable[..., Any]) -> None:
+    """Exercise 10.3, two schedules compared at the best rate of each.
 
     Args:
-        answer: ``order_at(step, steps_per_epoch, first_order_epochs)``, the outer step counted from 0; it gives 1 or 2.
+        answer: ``compare(one, other)``, the test losses of two schedules at the same rates, in rising order, ``(rates, 8)``
+            with a column for each seed; it gives the mean of other minus one, the half-width of its 95 % interval, and
+            whether both best rates lie inside the grid.
     """
-    steps = (0, 2, 19, 20, 45, 59, 60, 61, 79, 80, 500)
-    per_epoch, epochs = 20, 3
-    cases = [
-        expect(
-            (step, per_epoch, epochs),
-            1 if step // per_epoch < epochs else 2,
-            {
-                "The outer step is compared with a number of epochs: divide it by the steps of an epoch first.":
-                    1 if step < epochs else 2,
-                "First order lasts one epoch too long: epochs count from 0, so epoch 3 is the fourth.":
-                    1 if step // per_epoch <= epochs else 2,
-                "First order lasts one outer step too long.": 1 if step <= per_epoch * epochs else 2,
-                "First order ends one epoch too early.": 1 if step // per_epoch < epochs - 1 else 2,
-                "First order ends one outer step too early.": 1 if step + 1 < per_epoch * epochs else 2,
-                "The orders have changed places: first order comes first.": 2 if step // per_epoch < epochs else 1,
-                "This is the epoch, not the order.": step // per_epoch,
-                "This is True or False, whether first order is over; give the order, 1 or 2.":
-                    int(step // per_epoch >= epochs),
-                "This is True or False, whether it is still first order; give the order, 1 or 2.":
-                    int(step // per_epoch < epochs),
-                "The order is first in every step: the epoch never reaches the switch.": 1,
-                "The order is second in every step.": 2,
-                "The order goes back and forth: within an epoch it does not change. Take //, not %.":
-                    1 if step % per_epoch < epochs else 2,
-            },
+    cases = []
+    for seed, lows in enumerate(((1, 2), (0, 2), (1, 3), (2, 0), (3, 1), (0, 3))):  # of four rates
+        common = 0.6 * normal(8, seed=60 + seed)  # seeds are hard or easy for both
+        one, other = (
+            1.5
+            + 0.8 * (torch.arange(4.0)[:, None] - low).square()
+            + common
+            + 0.3 * normal(4, 8, seed=70 + 10 * seed + i)
+            for i, low in enumerate(lows)
         )
-        for step in steps
-    ]  # fmt: skip
-    judge("10.3", answer, cases, "Epochs are whole numbers of outer steps, counted from 0.")
+        one[lows[0] - 1 if lows[0] else 1, 0] -= 2.5  # one lucky run beside the best rate
+        (a, b), (last, _) = (int(x.mean(1).argmin()) for x in (one, other)), one.shape
+        inside = float(0 < a < last - 1 and 0 < b < last - 1)
+
+        def found(
+            values: Tensor, inside: float = inside, half: float | None = None, scale: float = 2.365, correction: int = 1
+        ) -> list[float]:
+            """Mean, half-width and verdict, with one of them off."""
+            spread = values.std(correction=correction).item() / math.sqrt(len(values))
+            return [values.mean().item(), scale * spread if half is None else half, inside]
+
+        apart = other[b] - one[a]
+        unpaired = 2.365 * math.sqrt((other[b].var().item() + one[a].var().item()) / 8)
+        mistakes = {
+            "The sign is turned: other minus one.": found(-apart),
+            "Both are taken at the best rate of one: that measures the rate. Each schedule has a best rate of its own.":
+                found(other[a] - one[a]),
+            "Both are taken at the best rate of other: that measures the rate. Each schedule has a best rate of its own.":
+                found(other[b] - one[b]),
+            "Both are taken at the best rate of one, and only its place is looked at: each schedule has its own best rate.":
+                found(other[a] - one[a], float(0 < a < last - 1)),
+            "Both are taken at the best rate of other, and only its place is looked at: each schedule has its own best rate.":
+                found(other[b] - one[b], float(0 < b < last - 1)),
+            "Each seed has picked a rate of its own: take one rate for a schedule, the one with the lowest mean over seeds.":
+                found(other.amin(0) - one.amin(0)),
+            "The rate is that of the luckiest single run; take the lowest mean over seeds.":
+                found(other[other.amin(1).argmin()] - one[one.amin(1).argmin()]),
+            "The best rate has the lowest loss, not the highest.":
+                found(other[other.mean(1).argmax()] - one[one.mean(1).argmax()]),
+            "The rates are averaged: take each schedule at its best rate.": found(other.mean(0) - one.mean(0)),
+            "The seeds are paired: take the differences first, then their standard deviation.": found(apart, half=unpaired),
+            "This is the standard deviation of a seed; that of the mean is smaller by the root of the number of seeds.":
+                found(apart, scale=2.365 * math.sqrt(8)),
+            "Divide by the root of the number of seeds, not by the number.": found(apart, scale=2.365 / math.sqrt(8)),
+            "The factor 2.365 is missing.": found(apart, scale=1.0),
+            "With eight seeds the factor is 2.365; 1.96 is for many.": found(apart, scale=1.96),
+            "The standard deviation divides by n - 1 here: .std() as it is.": found(apart, correction=0),
+            "The verdict is turned: True where both best rates are inside.": found(apart, 1 - inside),
+            "Only the best rate of one is looked at: both must lie inside.": found(apart, float(0 < a < last - 1)),
+            "Only the best rate of other is looked at: both must lie inside.": found(apart, float(0 < b < last - 1)),
+            "One best rate inside is not enough: both must lie inside.":
+                found(apart, float(0 < a < last - 1 or 0 < b < last - 1)),
+            "The lower end of the grid is an end, too.": found(apart, float(a < last - 1 and b < last - 1)),
+            "The upper end of the grid is an end, too.": found(apart, float(a > 0 and b > 0)),
+            "It says True each time: is there a rate on both sides of each best one?": found(apart, 1.0),
+            "It says False each time: there are grids with a rate on both sides of each best one.": found(apart, 0.0),
+        }  # fmt: skip
+        cases.append(expect((one, other), found(apart), mistakes))
+    judge("10.3", answer, cases, "Best against best, seed by seed, on a grid that reaches beyond both.")
 
 
 def check_start_rate(answer: Callable[..., Any]) -> None:
@@ -220,6 +254,8 @@ def check_schedules(answer: Callable[..., Any]) -> None:
             "The orders have changed places: first order comes first.": trained(order="swapped"),
             "The cosine goes to 0 in the right time, but in stairs, once per epoch; here it moves in every outer step.":
                 trained(rate="stairs"),
+            "The cosine moves once too often per epoch: in every outer step, and again at the end of the epoch.":
+                trained(rate="twice"),
             "The cosine moves in every outer step now, but is made for a number of epochs: it comes up again.":
                 trained(rate="waves"),
             "The rate is one outer step ahead: the first step is taken with beta.": trained(rate="early"),
@@ -264,6 +300,7 @@ def _train(
             "stairs": epoch / epochs,
             "waves": step / epochs,
             "early": (step + 1) / steps,
+            "twice": (step + epoch) / steps,
             "constant": 0.0,
         }[rate]
         row = AnnealedMultiStep(E).weights(K, epoch + (weights == "ahead"))  # (K,)

@@ -127,7 +127,7 @@ function render({ model, el }) {
     strip.setAttribute("height", STRIP);
     strip.setAttribute("aria-label", `Probability of class ${right} in the companies tried: ${format(Math.min(...found), 2, false)} to ${format(Math.max(...found), 2, false)}`);
     strip.replaceChildren(
-      svg("text", { x: x(0.5), y: 12, "text-anchor": "middle", class: "mk-tick" }, `probability of class ${right} in ${rows.length} of ${companies} companies`),
+      svg("text", { x: x(0.5), y: 12, "text-anchor": "middle", class: "mk-tick" }, `probability of class ${right}; companies tried: ${rows.length} of ${companies}`),
       svg("line", { x1: x(0), x2: x(1), y1: 28, y2: 28, stroke: "var(--mk-faint)" }),
       ...[0, 0.5, 1].map((p) => tickLabel([x(p), 28], [0, 14], p, p ? (p === 1 ? "end" : "middle") : "start")),
       ...rows.map((row, i) => svg("line", { x1: x(found[i]), x2: x(found[i]), y1: 21, y2: 28, stroke: "var(--mk-query)", "stroke-width": 1.5 })),
@@ -138,7 +138,9 @@ function render({ model, el }) {
   function sentence(way, row, present) {
     const p = answers[way][row];
     const best = argmax(p);
-    const answer = `the network says class ${best}, ${best === right ? "right" : `wrong: class ${right} has ${format(p[right], 2, false)}`}.`;
+    const guess = Math.max(...p) < 1.25 / p.length; // the classes nearly level
+    const verdict = best !== right ? `wrong: class ${right} has ${format(p[right], 2, false)}` : guess ? `right, but a guess: all ${p.length} classes are near ${format(1 / p.length, 1, false)}` : "right";
+    const answer = `the network says class ${best}, ${verdict}.`;
     const same = answers[way].every((other) => other.every((value, c) => value === p[c]));
     const alone = present.length ? `${present.length} companion${present.length > 1 ? "s" : ""}` : "Alone";
     return `${alone}: ${answer} ${same ? "The companions change nothing." : ""}`.trim();

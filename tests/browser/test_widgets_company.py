@@ -67,7 +67,7 @@ def test_every_company_has_the_answer_of_python(page, python):
         shown = readout(page)
         assert_same_as_python(shown, python[1], 0, row)
         assert shown["tried"] == [step + 1]
-    assert page.get_by_text("in 64 of 64 companies").is_visible()
+    assert page.get_by_text("companies tried: 64 of 64").is_visible()
 
 
 def test_company_matters_only_to_the_batch(page, python):

@@ -34,6 +34,7 @@ def share_in_common(moves):
     return {result}
 """
 TOTAL = "moves.square().mean()"
+HALVES = "moves[: len(moves) // 2].mean(0) * moves[len(moves) // 2 :].mean(0)"
 BLEND = """
 def blended_norm(query, support, share):
     a, b = {first}, {second}
@@ -143,6 +144,7 @@ WRONG = {
         (SHARE.format(result="(moves.mean(0).square() / moves.square().mean(0)).mean()"), "for each channel and then"),
         (SHARE.format(result=f"moves.var(0).mean() / {TOTAL}"), "spread over tasks"),
         (SHARE.format(result="moves.mean(0).square().sum() / moves.square().sum()"), "different numbers of entries"),
+        (SHARE.format(result=f"({HALVES}).mean() / {TOTAL}"), "estimate with two halves"),
         (SHARE.format(result="moves.mean(0)"), "A number was expected"),
     ],
     "ex-blend": [
@@ -164,6 +166,8 @@ WRONG = {
         (blend(first="query"), "first source is the query batch"),
         (blend(own="(2, 3)"), "for each channel"),
         (blend(own="(0, 1, 2, 3)"), "over all query points"),
+        (blend(own="(0, 2, 3)"), "changes with the other query points"),
+        (blend(own="(0, 2)"), "as number 1 of 36"),
         (blend(dims="(0, 1, 2, 3)"), "over all channels together"),
         (
             blend(result="share * (query - m) / v.sqrt() + (1 - share) * (query - n) / w.sqrt()"),

@@ -14,7 +14,26 @@ def first_order_steps(budget, second_order_steps, first_time, second_time):
     return {}
 """
 DISTANCE = "def start_rate(rate, steps, last):\n    return {}"
-CLOCK = "def order_at(step, steps_per_epoch, first_order_epochs):\n    return {}"
+COMPARE = """
+def compare(one, other):
+    a, b = {rates}
+    apart = {apart}
+    half = {half}
+    ends = (0, len(one) - 1)
+    return apart.mean(), half, {inside}
+"""
+FAIR = {
+    "rates": "one.mean(1).argmin(), other.mean(1).argmin()",
+    "apart": "other[b] - one[a]",
+    "half": "2.365 * apart.std() / len(apart) ** 0.5",
+    "inside": "a not in ends and b not in ends",
+}
+
+
+def compare(**changes: str) -> str:
+    return COMPARE.format(**{**FAIR, **changes})
+
+
 SWING = "math.cos(math.pi * step / steps)"
 
 WRONG = {
@@ -56,6 +75,10 @@ WRONG = {
         (COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(180 * step / steps))"), "radians"),
         (COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(math.pi * (step + 1) / steps))"), "one step ahead"),
         (COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(math.pi * step / (steps - 1)))"), "steps - 1"),
+        (
+            COSINE.format("last + 0.5 * (first - last) * (1 + math.cos(math.pi * max(0, step - 1) / steps))"),
+            "one step late",
+        ),
         (COSINE.format(f"0.5 * (1 + {SWING})"), "share of the way"),
         (COSINE.format("'cosine'"), "A number was expected"),
     ],
@@ -73,21 +96,32 @@ WRONG = {
         (SWITCH.format("int(rest * first_time)"), "divide by it"),
         (SWITCH.format("int(rest // first_time)"), "the answer is 0, not below"),
     ],
-    "ex-clock": [
-        (CLOCK.format("1 if step < first_order_epochs else 2"), "divide it by the steps of an epoch"),
-        (CLOCK.format("1 if step <= first_order_epochs else 2"), "divide it by the steps of an epoch"),
-        (CLOCK.format("1 if step // steps_per_epoch <= first_order_epochs else 2"), "one epoch too long"),
-        (CLOCK.format("1 if step <= steps_per_epoch * first_order_epochs else 2"), "one outer step too long"),
-        (CLOCK.format("1 if step // steps_per_epoch < first_order_epochs - 1 else 2"), "one epoch too early"),
-        (CLOCK.format("1 if step + 1 < steps_per_epoch * first_order_epochs else 2"), "one outer step too early"),
-        (CLOCK.format("2 if step // steps_per_epoch < first_order_epochs else 1"), "changed places"),
-        (CLOCK.format("step // steps_per_epoch"), "This is the epoch"),
-        (CLOCK.format("step // steps_per_epoch >= first_order_epochs"), "whether first order is over"),
-        (CLOCK.format("step // steps_per_epoch < first_order_epochs"), "whether it is still first order"),
-        (CLOCK.format("1"), "first in every step"),
-        (CLOCK.format("2"), "second in every step"),
-        (CLOCK.format("1 if step % steps_per_epoch < first_order_epochs else 2"), "not %"),
-        (CLOCK.format("step.order"), "AttributeError"),
+    "ex-compare": [
+        (compare(apart="one[a] - other[b]"), "The sign is turned"),
+        (compare(rates="[one.mean(1).argmin()] * 2"), "best rate of one, and only its place"),
+        (compare(rates="[other.mean(1).argmin()] * 2"), "best rate of other, and only its place"),
+        (compare(apart="other[a] - one[a]"), "best rate of one: that measures the rate"),
+        (compare(apart="other[b] - one[b]"), "best rate of other: that measures the rate"),
+        (compare(apart="other.amin(0) - one.amin(0)"), "Each seed has picked"),
+        (compare(apart="other[other.amin(1).argmin()] - one[one.amin(1).argmin()]"), "luckiest single run"),
+        (compare(apart="other[other.mean(1).argmax()] - one[one.mean(1).argmax()]"), "not the highest"),
+        (compare(apart="other.mean(0) - one.mean(0)"), "The rates are averaged"),
+        (compare(half="2.365 * ((other[b].var() + one[a].var()) / 8) ** 0.5"), "The seeds are paired"),
+        (compare(half="2.365 * apart.std()"), "standard deviation of a seed"),
+        (compare(half="2.365 * apart.std() / 8"), "not by the number"),
+        (compare(half="apart.std() / 8**0.5"), "2.365 is missing"),
+        (compare(half="1.96 * apart.std() / 8**0.5"), "1.96 is for many"),
+        (compare(half="2.365 * apart.std(correction=0) / 8**0.5"), "n - 1"),
+        (compare(inside="a in ends or b in ends"), "The verdict is turned"),
+        (compare(inside="a not in ends"), "best rate of one is looked at"),
+        (compare(inside="b not in ends"), "best rate of other is looked at"),
+        (compare(inside="a not in ends or b not in ends"), "is not enough"),
+        (compare(inside="max(a, b) < len(one) - 1"), "The lower end"),
+        (compare(inside="min(a, b) > 0"), "The upper end"),
+        (compare(inside="True"), "True each time"),
+        (compare(inside="False"), "False each time"),
+        ("def compare(one, other):\n    return other.mean() - one.mean()", "3 entries was expected"),
+        ("def compare(one, other):\n    return one.best", "AttributeError"),
     ],
     "ex-distance": [
         (DISTANCE.format("2 * rate - last"), "step 0 has no partner."),
@@ -122,10 +156,18 @@ def cosine(step, steps, hold, first, last):
         SWITCH.format("max(0.0, rest // first_time)"),
         SWITCH.format("0 if rest < 0 else int(rest // first_time)"),
     ],
-    "ex-clock": [
-        CLOCK.format("1 if step < steps_per_epoch * first_order_epochs else 2"),
-        CLOCK.format("1 + (step >= steps_per_epoch * first_order_epochs)"),
-        CLOCK.format("2 - int(step / steps_per_epoch < first_order_epochs)"),
+    "ex-compare": [
+        compare(inside="bool(0 < a < 3 and 0 < b < 3)"),
+        """
+def compare(one, other):
+    import numpy as np
+
+    a, b = one.numpy(), other.numpy()
+    i, j = a.mean(1).argmin(), b.mean(1).argmin()
+    d = b[j] - a[i]
+    inside = all(0 < k < len(a) - 1 for k in (i, j))
+    return np.array([d.mean(), 2.365 * d.std(ddof=1) / np.sqrt(d.size), inside])
+""",
     ],
     "ex-distance": [
         DISTANCE.format("last + 2 * steps * (rate - last) / (steps + 1)"),
@@ -201,6 +243,7 @@ WRONG["ex-clocks"] = [
     (clocks(first="epoch >= F"), "changed places"),
     (clocks(length="epochs", **SLOW), "in stairs"),
     (clocks(length="epochs"), "comes up again"),
+    (clocks(outside="cosine.step()"), "once too often per epoch"),
     (clocks(before="cosine.step()", inside="pass"), "one outer step ahead"),
     (clocks(inside="pass"), "The rate stays at beta"),
     (clocks(start="theta"), "changed in place"),
