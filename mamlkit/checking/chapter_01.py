@@ -79,7 +79,8 @@ def _curves_problem(x: Tensor, y: Tensor) -> str:
     if (phase < 0.01).double().mean() > 0.9:
         return "The sign of the phase: b is subtracted, y = a sin(x - b). Yours looks like a sin(x + b)."
     if (phase < -0.02).any():
-        return "Some phases lie outside [0, pi]: is b drawn from a whole turn, or a negative?"
+        # a negative amplitude shifts the phase by pi
+        return "Some phases lie outside [0, pi]: is b drawn from a whole turn, or is b or an amplitude negative?"
     if amplitude.max() > HIGH + 0.02 or amplitude.min() < LOW - 0.02:
         return (
             f"Amplitudes should lie in [0.1, 5]; yours reach from {amplitude.min():.2f} to {amplitude.max():.2f}. "

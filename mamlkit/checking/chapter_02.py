@@ -103,7 +103,7 @@ def check_outer_objective(answer: Callable[..., Any]) -> None:
     mistakes = {
         "That is the sum over tasks; the objective is their mean.": total,
         "That is the query loss at theta itself: the tasks were not adapted.": judged([start] * len(rows)).mean(),
-        "That is the support loss after adaptation; the grade is the query loss.": judged(adapted, on_support=True).mean(),
+        "That is the support loss after adaptation; the objective takes the query loss.": judged(adapted, on_support=True).mean(),
         "That is the sum of the support losses; the objective is the mean of the query losses.":
             judged(adapted, on_support=True).sum(),
         "The inner step used the query set: the learner sees the answers. Adapt on the support set.": judged(on_query).mean(),
@@ -118,6 +118,10 @@ def check_outer_objective(answer: Callable[..., Any]) -> None:
             judged(chained[1:]).mean(),
         "Later tasks start from parameters that earlier tasks have moved, and the losses are added up: start every task from "
         "theta, and take the mean.": judged(chained[1:]).sum(),
+        "That is the support loss added to the query loss; the objective holds the query loss alone.":
+            (judged(adapted) + judged(adapted, on_support=True)).mean(),
+        "The sets are exchanged: adapt on the support set, and judge by the query set.":
+            judged(on_query, on_support=True).mean(),
         "Only the last task counts; keep the query loss of every task.": last,
         "Only the last task counts, divided by their number; keep the query loss of every task.": last / len(rows),
     }  # fmt: skip
@@ -150,14 +154,16 @@ def check_query_losses(answer: Callable[..., Any]) -> None:
         f"That is the mean of the losses; return all {steps}, do not average them.": query[1:].mean(),
         f"That is {steps + 1} losses: the first is from before any step. Leave it out.": query,
         "Each loss is taken before its step. Move first, then look at the query set.": query[:-1],
-        "These are support losses. The steps use the support loss, the grades the query loss.": support[1:],
-        "These are support losses, from before each step. The steps use the support loss, the grades the query loss.":
+        "These are support losses. The steps use the support loss; return the query losses.": support[1:],
+        "These are support losses, from before each step. The steps use the support loss; return the query losses.":
             support[:-1],
-        "These are support losses, the one before any step included. The steps use the support loss, the grades the query loss.":
+        "These are support losses, the one before any step included. The steps use the support loss; return the query losses.":
             support,
         "The steps follow the query loss: the learner sees the answers. Adapt on the support loss.":
             torch.stack([_query_loss(point) for point in on_query[1:]]),
         "The losses are right, but in reverse order.": query[1:].flip(0),
+        "Every gradient is taken at theta. Take it where the step before has arrived.":
+            torch.stack([_query_loss(path[0] + k * (path[1] - path[0])) for k in range(1, steps + 1)]),
     }  # fmt: skip
     truth = query[1:]
 
@@ -192,7 +198,7 @@ def check_wrong_lines(wrong_lines: Mapping[str, Any]) -> None:
             return wrong(exercise, f"In box {box} line {line} is as it should be: {_LINES[line]}")
     correct(
         exercise,
-        "A takes every gradient at the start, B grades on the points it adapted on, C starts tasks from moved parameters.",
+        "A takes every gradient at the start, B judges on the points it adapted on, C starts tasks from moved parameters.",
     )
 
 
@@ -280,6 +286,7 @@ def check_mended_training(train: Callable[..., Any]) -> None:
         ("sum", _train_lines(start, stream, steps, alpha, beta, ("sum",))),
         ("steps", _train_lines(start, stream, 1, alpha, beta, ())),
         ("support", _train_lines(start, stream, steps, alpha, beta, ("support",))),
+        ("Adam", _train_lines(start, stream, steps, alpha, beta, ("Adam",))),
     ):
         if close(answer, theta_then):
             return wrong(exercise, _OTHER_TRAINING_MISTAKES[others])
@@ -291,8 +298,8 @@ _LINES = {
     1: "every task brings a support and a query set.",
     2: "each task starts from the initialisation, on its own.",
     3: "each step takes the gradient of the support loss where the task stands now.",
-    4: "the grade is the query loss of the adapted parameters.",
-    5: "the outer step follows the gradient of the mean grade with respect to theta.",
+    4: "each task is judged by the query loss of the adapted parameters.",
+    5: "the outer step follows the gradient of the mean query loss with respect to theta.",
 }
 
 
@@ -411,7 +418,8 @@ _TRAINING_MISTAKES = {
 _OTHER_TRAINING_MISTAKES = {
     "sum": "The three mistakes are mended, but the losses are summed now. The objective is their mean.",
     "steps": "The three mistakes are mended, but there is only one inner step now. Take as many as `steps` says.",
-    "support": "The three mistakes are mended, but the grade is now the support loss.",
+    "support": "The three mistakes are mended, but the loss of a task is now its support loss.",
+    "Adam": "The three mistakes are mended, but the outer optimiser is Adam now. Leave it plain gradient descent, SGD.",
 }
 
 
@@ -419,7 +427,8 @@ def _train_lines(
     start: Tensor, stream: list[TaskBatch], steps: int, alpha: float, beta: float, mistakes: tuple[str, ...]
 ) -> Tensor:
     """MAML on lines by plain gradient descent, with these mistakes."""
-    theta, accumulated = start.clone().requires_grad_(), torch.zeros_like(start)
+    theta = start.clone().requires_grad_()  # (2,)
+    optimiser = (torch.optim.Adam if "Adam" in mistakes else torch.optim.SGD)([theta], lr=beta)
     for tasks in stream:
         point, losses = theta, []
         for sx, sy, qx, qy in zip(*tasks, strict=True):
@@ -431,7 +440,8 @@ def _train_lines(
                 point = point - alpha * gradient  # (2,)
             losses.append(_line_loss(point, *((sx, sy) if "support" in mistakes else (qx, qy))))
         total = torch.stack(losses).sum() if "sum" in mistakes else torch.stack(losses).mean()
-        (gradient,) = torch.autograd.grad(total, theta)
-        accumulated = accumulated + gradient if "accumulated" in mistakes else gradient
-        theta = (theta - beta * accumulated).detach().requires_grad_()  # (2,)
+        if "accumulated" not in mistakes:
+            optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
     return theta.detach()

@@ -83,6 +83,7 @@ WRONG = {
         (_sample(a="0.1 + 5 * rand(num_tasks, 1, 1)"), "Amplitudes should lie in [0.1, 5]"),
         (_sample(a="5 * rand(num_tasks, 1, 1)"), "Amplitudes should lie in [0.1, 5]"),
         (_sample(b="2 * math.pi * rand(num_tasks, 1, 1)"), "outside [0, pi]"),
+        (_sample(a="-5 + 10 * rand(num_tasks, 1, 1)"), "or an amplitude negative"),
         (_sample(b="rand(num_tasks, 1, 1)"), "Phases should be uniform on [0, pi]"),
         (_sample(x="5 * rand(num_tasks, points, 1)"), "x should fill [-5, 5]"),
         (_sample(x="10 * rand(num_tasks, points, 1)"), "x should lie in [-5, 5]"),

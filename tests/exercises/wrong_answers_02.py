@@ -87,6 +87,7 @@ def outer_objective(theta, tasks, alpha):
     adapted = theta - alpha * gradient
     return torch.stack([line_loss(adapted, qx, qy) for _, _, qx, qy in zip(*tasks)]).mean()
 """
+OUTER_BOTH = OUTER.format(**OUTER_RIGHT).replace("qx, qy))", "qx, qy) + line_loss(adapted, sx, sy))")
 OUTER_GRAD = """
 def outer_objective(theta, tasks, alpha):
     losses = []
@@ -186,6 +187,8 @@ WRONG = {
         (outer(outer="sx, sy"), "support loss after adaptation"),
         (outer(outer="sx, sy", result="sum(losses)"), "sum of the support losses"),
         (outer(inner="qx, qy"), "The inner step used the query set"),
+        (outer(inner="qx, qy", outer="sx, sy"), "The sets are exchanged"),
+        (OUTER_BOTH, "the support loss added to the query loss"),
         (outer(judged="theta"), "were not adapted"),
         (outer(sign="+"), "uphill"),
         (outer(name="theta", judged="theta"), "Later tasks start from parameters"),
@@ -208,6 +211,10 @@ WRONG = {
         (query(result="sum(losses) / steps"), "mean of the losses"),
         (query(inner="query_loss"), "the learner sees the answers"),
         (query(result="losses[::-1]"), "reverse order"),
+        (
+            query(before="start = theta").replace("(point), point,", "(start), start,"),
+            "Every gradient is taken at theta",
+        ),
         (query(result="losses[:-1]"), "A vector of 4 entries was expected"),
         (query(result="[2 * loss for loss in losses]"), "The loss after step 1 should be"),
         (query(result="'losses'"), "A vector of 4 entries was expected"),
@@ -244,7 +251,8 @@ WRONG = {
         ),
         (mend(mean="sum"), "the losses are summed now"),
         (mend(steps="1"), "only one inner step"),
-        (mend(graded="sx, sy"), "the grade is now the support loss"),
+        (mend().replace("SGD", "Adam"), "the outer optimiser is Adam now"),
+        (mend(graded="sx, sy"), "the loss of a task is now its support loss"),
         (mend(result="losses"), "Expected the trained theta"),
         (mend(theta="given, theta = theta, theta.clone().requires_grad_()", result="given"), "nothing was trained"),
         (mend(theta="theta.requires_grad_()"), "has moved"),
