@@ -27,11 +27,13 @@ def check_chance(answer: Callable[..., Any]) -> None:
             than ``c`` times the other, whichever it is.
     """
 
-    def explain(truth: float) -> Callable[[Tensor], str]:
+    def explain(c: float, truth: float) -> Callable[[Tensor], str]:
         def say(given: Tensor) -> str:
             if abs(given.item() - truth) < 0.02:
-                return f"{given.item():.4f} comes close, as a simulation would; the exact value is {truth:.6f}."
-            return f"{given.item():.4f} is not the chance {truth:.6f}; try your formula on draws of torch.randn."
+                return (
+                    f"{given.item():.4f} at c = {c} comes close, as a simulation would; the exact value is {truth:.6f}."
+                )
+            return f"{given.item():.4f} at c = {c} is not the chance {truth:.6f}; try your formula on draws of torch.randn."
 
         return say
 
@@ -48,7 +50,7 @@ def check_chance(answer: Callable[..., Any]) -> None:
                 math.exp(-(c**2)),
             "This is per cent; give a probability.": 100 * truth,
         }  # fmt: skip
-        cases.append(expect((c,), truth, mistakes, explain(truth)))
+        cases.append(expect((c,), truth, mistakes, explain(c, truth)))
     judge("11.1", answer, cases, "Three seeds say next to nothing about a spread.")
 
 

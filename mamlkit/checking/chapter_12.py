@@ -189,6 +189,10 @@ def check_whole_numbers(test: Callable[..., Any]) -> None:
             "": lambda: _counting(classes=False),
             "It refuses a right learner of a different kind (ridge regression). Ask for what every right learner does.":
                 lambda: _ridge_of_counts,
+            "It refuses a right learner that takes five inner steps and ends further from its targets.":
+                lambda: _counting(classes=False, steps=5),
+            "It refuses a right learner that is a small network: twice the targets need not give twice the answers.":
+                lambda: _network_of_counts,
         },
         lambda: _counting(classes=True),
         _whole_too_kind,
@@ -196,7 +200,7 @@ def check_whole_numbers(test: Callable[..., Any]) -> None:
     )  # fmt: skip
 
 
-def _counting(classes: bool) -> Callable[..., Tensor]:
+def _counting(classes: bool, steps: int = 300) -> Callable[..., Tensor]:
     """A linear head on fixed features, adapted by gradient steps; the loss of whole numbers may be that of classes."""
 
     def predict(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
@@ -209,7 +213,7 @@ def _counting(classes: bool) -> Callable[..., Tensor]:
                 return F.cross_entropy(a @ head, support_y.int().argmax(1))
             return F.mse_loss(a @ head, support_y.to(a.dtype))
 
-        for _ in range(300):
+        for _ in range(steps):
             head = head - 0.2 * grad(loss)(head)
         return _features(query_x) @ head
 
@@ -219,6 +223,28 @@ def _counting(classes: bool) -> Callable[..., Tensor]:
 def _ridge_of_counts(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
     y = torch.as_tensor(support_y)
     return _rounded(_ridge(support_x, y.to(support_x.dtype), query_x), 2 if y.is_floating_point() else 1)
+
+
+def _network_of_counts(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+    """A network of one hidden layer, all of it adapted by gradient steps."""
+    y = torch.as_tensor(support_y).to(support_x.dtype)
+    start = [
+        normal(20, 1, seed=1),
+        normal(20, seed=2),
+        0.2 * normal(y.shape[1], 20, seed=3),
+        normal(y.shape[1], seed=4),
+    ]
+    theta = [w.to(y.dtype) for w in start]
+
+    def network(theta: Sequence[Tensor], x: Tensor) -> Tensor:
+        return torch.tanh(x @ theta[0].T + theta[1]) @ theta[2].T + theta[3]  # (points, 2)
+
+    def loss(theta: list[Tensor]) -> Tensor:
+        return F.mse_loss(network(theta, support_x), y)
+
+    for _ in range(100):
+        theta = [w - 0.05 * slope for w, slope in zip(theta, grad(loss)(theta), strict=True)]
+    return network(theta, query_x)
 
 
 def _whole_too_kind(calls: Calls) -> str:

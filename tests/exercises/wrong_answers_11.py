@@ -73,7 +73,7 @@ WRONG = {
         (CHANCE.format(result="torch.exp(torch.tensor(-(c**2)))"), "And either of the two"),
         (CHANCE.format(result="200 / (1 + c**2)"), "This is per cent"),
         (CHANCE.format(result="2 / (1 + c**2) + 0.003"), "as a simulation would"),
-        (CHANCE.format(result="0.9"), "try your formula on draws"),
+        (CHANCE.format(result="0.9"), "0.9000 at c = 1.5 is not the chance"),
     ],
     "ex-difference": [
         (difference(width="1.96 * (x.var() / len(x) + y.var() / len(y)) ** 0.5"), "task by task"),

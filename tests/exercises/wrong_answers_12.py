@@ -140,6 +140,13 @@ WRONG = {
         ),
         (WHOLE.format(body="assert predict(x, y, q).shape == (2, 2)"), "its answers are off by up to"),
         (WHOLE.format(body="assert torch.equal(predict(x, y, q), predict(x, y.double(), q))"), "ridge regression"),
+        (WHOLE.format(body="assert predict(x, y, x).round().equal(y.double())"), "takes five inner steps"),
+        (WHOLE.format(body="assert (predict(x, y, x) - y).abs().max() < 0.5"), "takes five inner steps"),
+        (
+            WHOLE.format(body="y[-1, 1] = 0\n    assert predict(x, y, x).min() > -0.01"),
+            "takes five inner steps",
+        ),
+        (WHOLE.format(body="assert torch.allclose(2 * predict(x, y, x), predict(x, 2 * y, x))"), "a small network"),
         (WHOLE.format(body="assert predict(x, y, q).equal(y[:2])"), "on a right one too. Does it ask for equal"),
         (
             WHOLE.format(body="assert predict(x, y, q).dtype == torch.int64"),
@@ -211,7 +218,7 @@ def test_kind(meta_gradient):
 """,
     ],
     "ex-whole-numbers": [
-        WHOLE.format(body="assert predict(x, y, x).round().equal(y.double())"),
+        WHOLE.format(body="assert (predict(x, y, x) - y).square().mean() < y.double().var()"),
         WHOLE.format(body="torch.testing.assert_close(predict(x, y, q), predict(x, y.double(), q))"),
         WHOLE.format(
             body="moved = predict(x, y + 10, q) - predict(x, y, q)\n    assert moved.mean() > 1, 'ten more change nothing'"
