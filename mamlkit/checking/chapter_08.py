@@ -44,6 +44,10 @@ def check_best_shared(answer: Callable[..., Any]) -> None:
             "There is one factor h too few in both sums: the derivative of h (1 - alpha h)^2 is -2 h^2 (1 - alpha h).":
                 (h * d**2).sum() / (h**2 * d**2).sum(),
             "The distance enters squared: the loss does.": (h**2 * d.abs()).sum() / (h**3 * d.abs()).sum(),
+            "The distance enters squared, and so without its sign: the loss does.": (h**2 * d).sum() / (h**3 * d).sum(),
+            "This makes the worst coordinate shrink as fast as it can, whatever the start; here the start is known, and it is "
+            "the sum of the losses that counts.":
+                2 / (h.max() + h.min()),
             "This is where the loss is as high as at the start: twice the best step.": 2 * truth,
             "The sign is wrong: the step goes down the slope.": -truth,
         }  # fmt: skip
@@ -113,6 +117,8 @@ def check_by_alpha(answer: Callable[..., Any]) -> None:
             "The rows are in the wrong order: row k belongs to step k, and the recursion runs backwards.": truth.flip(0),
             "There is a factor alpha too many: the derivative of -alpha g_k with respect to alpha is -g_k.": alpha * truth,
             "The entries are added up: with a rate for each entry and step there is a derivative for each.": truth.sum(1),
+            "Each row has the sum over its entries, as in LSLR; here each entry has a rate of its own.":
+                truth.sum(1, keepdim=True).expand_as(truth),
             "The steps are added up: with a rate for each entry and step there is a derivative for each.": truth.sum(0),
             "Everything is added up: that is the derivative with respect to one alpha that all share.": truth.sum(),
         }  # fmt: skip
@@ -160,6 +166,11 @@ def _fault(sizes: Any, parameters: Mapping[str, Tensor], rate: float, K: int) ->
             return f"{name}: this is a rate for every entry, as in Meta-SGD; LSLR has one per tensor and step, shape ({K},)."
         if shape != (K,):
             return f"{name}: shape ({K},) was expected, one rate per step; this has {shape}."
+        if 0 in value.stride():  # expand: one number, seen K times
+            return (
+                f"{name}: the {K} rates share one cell of memory (expand does not copy), and the optimiser's step fails: "
+                "make K numbers, as torch.full does."
+            )
         if not value.requires_grad:
             return f"{name}: requires_grad is False, so that no gradient would ever reach it."
         if not value.is_leaf:
@@ -334,6 +345,8 @@ def check_beat(answer: Callable[..., Any]) -> None:
     shared = (h**2 * distance**2).sum() / (h**3 * distance**2).sum()  # the best common rate
     common, share = left(shared.expand(3)), left(alpha)
     says = f"they leave {100 * share:.1f} per cent of the loss of new tasks"
+    if share > 100:  # a diverged rate would print hundreds of digits
+        says = "they leave more than 100 times the loss of new tasks"
     if share <= LEFT:
         correct(exercise, f"Your rates leave {100 * share:.1f} per cent, the best common one {100 * common:.1f}.")
     elif not bool(alpha.isfinite().all()):

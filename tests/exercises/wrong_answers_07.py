@@ -137,12 +137,20 @@ WRONG = {
             "    return epochs * gap / (gap - end)",
             "where the two lines cross",
         ),
+        (
+            FLIP.replace("range(epochs + 1)", "range(epochs)").format(weights=ANNEALED, prefers=B_WINS, result="epoch"),
+            "no epoch was returned: in epoch E at the latest",
+        ),
     ],
     "ex-loss": [
         (LOSS.format(epoch=EPOCH, result="(weights @ losses[1:]).sum()"), "the sum over the tasks"),
         (LOSS.format(epoch=EPOCH, result="(weights[:, None] * losses[1:]).mean()"), "divided by K"),
         (LOSS.format(epoch=EPOCH, result="losses[1:].sum()"), "without weights"),
         (LOSS.format(epoch="outer_step", result="(weights @ losses[1:]).mean()"), "Outer steps are counted"),
+        (
+            LOSS.format(epoch="-(-outer_step // steps_per_epoch)", result="(weights @ losses[1:]).mean()"),
+            "The epoch is rounded up",
+        ),
         (LOSS.format(epoch=EPOCH, result="(weights @ losses[:-1]).mean()"), "one step off"),
         (LOSS.format(epoch=EPOCH, result="(weights.flip(0) @ losses[1:]).mean()"), "wrong order"),
         (LOSS.format(epoch=EPOCH, result="losses[1:].mean()"), "the plain mean"),
@@ -170,6 +178,7 @@ WRONG = {
         ),
         (GRADIENT.format(join=f"if k == K: {JOIN}", back=BACK, result="adjoint"), "with its weight"),
         (GRADIENT.format(join=JOIN, back="pass", result="adjoint"), "There are no factors"),
+        (GRADIENT.format(join=BACK, back=JOIN, result="adjoint"), "joins before the factor"),
         (
             GRADIENT.format(join="pass", back="pass", result="meta_all(support_loss, query_loss, path, alpha, weights)")
             + "\n\ndef meta_all(support_loss, query_loss, path, alpha, weights):\n"

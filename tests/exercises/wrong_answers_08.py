@@ -71,6 +71,8 @@ WRONG = {
         (SHARED.format(result="(h**3 * d**2).sum() / (h**2 * d**2).sum()"), "upside down"),
         (SHARED.format(result="(h * d**2).sum() / (h**2 * d**2).sum()"), "one factor h too few"),
         (SHARED.format(result="2 * (h**2 * d**2).sum() / (h**3 * d**2).sum()"), "twice the best step"),
+        (SHARED.format(result="(h**2 * d).sum() / (h**3 * d).sum()"), "without its sign"),
+        (SHARED.format(result="2 / (h.max() + h.min())"), "makes the worst coordinate"),
         (SHARED.format(result="h * d"), "A number was expected"),
     ],
     "ex-by-alpha": [
@@ -86,6 +88,7 @@ WRONG = {
         (by_alpha(result="torch.stack(rows)"), "wrong order"),
         (by_alpha(row="-alpha[k] * grad(support_loss)(path[k]) * adjoint"), "a factor alpha too many"),
         (by_alpha(result="torch.stack(rows[::-1]).sum(1)"), "The entries are added up"),
+        (by_alpha(row=f"({ROW}).sum().expand(3)"), "Each row has the sum over its entries"),
         (by_alpha(result="torch.stack(rows).sum()"), "Everything is added up"),
     ],
     "ex-make": [
@@ -96,6 +99,10 @@ WRONG = {
         (
             MAKE.format(result="{n: torch.full_like(p, rate).requires_grad_() for n, p in parameters.items()}"),
             "as in Meta-SGD",
+        ),
+        (
+            MAKE.format(result="{n: torch.full((1,), rate).expand(K).requires_grad_() for n in parameters}"),
+            "share one cell of memory",
         ),
         (MAKE.format(result="{n: torch.full((K,), rate) for n in parameters}"), "requires_grad is False"),
         (MAKE.format(result="{n: rate * torch.ones(K, requires_grad=True) for n in parameters}"), "no leaf tensor"),
@@ -212,6 +219,7 @@ WRONG["ex-beat"] = [
     (beat(start="torch.tensor(rate, dtype=theta.dtype)"), "One rate for each of the 3 entries"),
     (beat(optimiser="SGD", lr="0.001", steps="100"), "along entry 0, whose rate is too small"),
     (beat(optimiser="SGD", lr="10", steps="400"), "no finite number"),
+    (beat(optimiser="SGD", lr="0.01", steps="300", start="torch.full_like(theta, 1)"), "more than 100 times the loss"),
     (beat(steps="30"), "along entry 0, whose rate is too small"),
     (beat(result="1 + 0 * alpha + torch.arange(3) / 10"), "makes things worse"),
     (beat(result="[alpha]* 2"), "One rate for each"),
