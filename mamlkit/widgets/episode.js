@@ -59,7 +59,7 @@ function render({ model, el }) {
     const [step, top, base] = [14, 26, 28];
     const parts = probabilities.flatMap((p, c) => [
       svg("rect", { x: c * step + 2, width: step - 4, y: base - Math.max(1, top * p), height: Math.max(1, top * p), fill: `var(--mk-${who === "after" ? "maml" : "scratch"})` }),
-      svg("text", { x: (c + 0.5) * step, y: base + 12, "text-anchor": "middle", class: "mk-tick", style: "font-size: 11px" }, LETTERS[c]),
+      svg("text", { x: (c + 0.5) * step, y: base + 12, "text-anchor": "middle", class: "mk-tick" }, LETTERS[c]),
     ]);
     const label = probabilities.map((p, c) => `${LETTERS[c]} ${percent(p)}`).join(", ");
     return svg("svg", { width: ways * step, height: base + 20, role: "img", "aria-label": label }, ...parts,
@@ -73,7 +73,7 @@ function render({ model, el }) {
 
   const title = html("p", { class: "mk-title" });
   const support = html("div", { class: "mk-cards" });
-  const cards = html("div", { class: "mk-questions", style: "display: grid; grid-template-columns: repeat(auto-fill, minmax(max(145px, 30%), 1fr))" }); // three in a row, or two on a phone
+  const cards = html("div", { class: "mk-questions" });
   const show = html("button", { type: "button", class: "mk-main", onclick: reveal }, "Show the network's answer");
   const count = html("span", {});
   const previous = html("button", { type: "button", onclick: () => go(-1) }, "Previous episode");
@@ -127,11 +127,11 @@ function render({ model, el }) {
   function card(episode, question) {
     const choice = (c) => html("label", { class: "mk-choice" },
       html("input", { type: "radio", name: `${group}-${question}`, value: c, disabled: isRevealed(episode), onchange: () => choose(question, c) }),
-      html("span", { style: "width: 26px" }, LETTERS[c]));
+      html("span", {}, LETTERS[c]));
     return html("fieldset", { class: "mk-question" },
       html("legend", { class: "mk-hidden" }, `Query image ${question + 1}`),
       picture(episode, supportY[0].length + question, `Query image ${question + 1}`),
-      html("div", { class: "mk-choices", style: "display: grid; grid-template-columns: repeat(5, auto); gap: 3px" }, ...Array.from({ length: ways }, (_, c) => choice(c))));
+      html("div", { class: "mk-choices" }, ...Array.from({ length: ways }, (_, c) => choice(c))));
   }
 
   let built = null; // the cards are built anew for another episode only: a choice keeps its focus
