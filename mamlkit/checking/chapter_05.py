@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 CLASSES, DRAWINGS = 9, 6
+MIRRORED = 3  # the test class of 5.3 with mirrored copies, which are no leak
 
 
 def check_episode(answer: Callable[..., Any]) -> None:
@@ -178,11 +179,31 @@ def check_parameters(answer: Callable[..., Any]) -> None:
                 truth - 3 * later + 3 * first,
             "The first convolution reads the image's channels, not as many as there are filters.": truth - first + later,
             "Each kernel is 3 x 3: nine weights for each pair of channels.": truth - (first + 3 * later) * 8 // 9,
+            "The first convolution reads every channel of the image: 9 x channels x filters.": truth - first + 9 * filters,
+            "The last map has two sides: its size counts squared.": truth - head + filters * last * ways,
             "There are four convolutions, the first and three more.": truth + later,
             "There are four convolutions; one of the later ones is missing.": truth - later,
         }  # fmt: skip
-        cases.append(expect((ways, filters, size, channels), truth, mistakes))
-    judge("5.5", answer, cases, "Most of the weights are in the three later convolutions.")
+
+        def explain(
+            given: Tensor, inputs: tuple[int, ...] = (ways, filters, size, channels), truth: int = truth
+        ) -> str:
+            return (
+                f"With the inputs {', '.join(map(str, inputs))}, {truth} is right, and this gives {given.item():.12g}."
+            )
+
+        cases.append(expect((ways, filters, size, channels), truth, mistakes, explain))
+    if not judge("5.5", answer, cases, None):
+        return
+    ways, filters = 10**14, 2  # a linear layer that no memory holds; what counts it without making it is not disturbed
+    truth = 9 * filters + 27 * filters**2 + 8 * filters + filters * ways + ways
+    try:
+        given = as_tensor(answer(ways, filters, 16, 1))
+    except Exception:  # a network of this size fails in one way or another
+        given = None
+    if given is None or not close(given, as_tensor(truth)):
+        return wrong("5.5", "The numbers are right, but the network was made. Count it from its sizes, layer by layer.")
+    correct("5.5", "Most of the weights are in the three later convolutions.")
 
 
 def _read_episode(
@@ -274,6 +295,7 @@ def _split_with_leaks() -> tuple[Tensor, Tensor, dict[int, int]]:
     }  # training class, drawings of test and train
     for number, (source, to, drawing) in places.items():
         test[number, to] = train[source, drawing].rot90(turns[number], (-2, -1))
+    test[MIRRORED, :2] = torch.stack([train[1, 2].flip(-1), train[4, 1].flip(-2)])
     return train, test, turns
 
 
@@ -307,6 +329,8 @@ def _why_other_leaks(given: list[int], turns: dict[int, int]) -> str:
         return "The turn by 180 degrees is missed."
     if not extra and (all(turns[n] != 3 for n in given) or all(turns[n] != 1 for n in given)):
         return "One direction of the quarter turn is missed: turn by 90, 180 and 270 degrees."
+    if extra and not missed and extra == {MIRRORED}:
+        return f"Test class {MIRRORED} has mirrored copies only, and they are no leak here: turn, do not mirror."
     if extra and not missed:
         return f"Test class {min(extra)} has no drawing in common with training, turned or not."
     return f"Test class {min(missed)} leaks and is not found." if missed else f"Expected {truth}, got {given}."
@@ -336,6 +360,8 @@ def _why_other_scores(
             "The network has not adapted, and the image stands alone in the batch.": learner.predict(image[None], path[0])[0],
             "The network took one inner step; adapt returns the whole path; return the scores at its last entry.":
                 learner.predict(batch, path[1])[0],
+            "The support images are in the batch twice; put each in once.":
+                learner.predict(torch.cat([batch, support_x]), path[-1])[0],
             "These are the scores of a support image: take the row in which the image is.": together[-1],
             "These are the scores of the first support image: take the row in which the image is.": together[1],
         }  # fmt: skip
@@ -389,6 +415,8 @@ def check_prototypes(answer: Callable[..., Any]) -> None:
                 torch.stack([part.mean(1) for part in own], 1),
             "The squares are averaged over the features; a squared distance is their sum.": truth / 6,
             "These are inner products; the squared distance is asked for.": query @ prototypes.T,
+            "This lacks the squared length of f(x): the ranking is right, the distance is not.":
+                truth + query.square().sum(1, keepdim=True),
             "These are probabilities; the cross-entropy takes the softmax itself.": truth.softmax(1),
             "These are logarithms of probabilities; the cross-entropy takes the softmax itself.": truth.log_softmax(1),
             "The axes have changed places: one row per query point, one column per class.": truth.T,

@@ -26,7 +26,11 @@ def check_seen(answer: Callable[..., Any]) -> None:
         answer: ``seen(losses)``, with ``losses`` ``(K + 1,)``, the start first; it gives two numbers.
     """
     cases = []
-    for values in ([2.5, 1.2, 0.3, 1.8, 1.5, 0.8], [0.4, 0.9, 0.7, 0.2, 0.35], [3.0, 1.1, 1.6, 0.9]):
+    for values in (
+        [2.5, 1.2, 0.3, 1.8, 1.5, 0.8],
+        [0.4, 0.9, 0.7, 0.2, 0.35],
+        [3.0, 1.1, 1.6, 0.9, 0.8, 1.2, 0.7, 0.6],
+    ):
         losses = torch.tensor(values, dtype=torch.float64)  # (K + 1,)
         last, after = losses[-1], losses[1:]
 
@@ -85,6 +89,7 @@ def check_kinds(answer: Callable[..., Any]) -> None:
         [1.0, 0.45, 0.50, 0.52, 0.54],  # slow: above half at the end, not at its lowest
         [2.0, 1.0, 0.5, 0.8, 0.3],  # overshoots by a little more than a tenth
         [1.0, 1.3, 0.9, 0.5, 0.3],  # overshoots in its first step, above its start
+        [10.0, 4.0, 5.0, 4.5, 5.0],  # learns: exactly a tenth, and exactly half, are not more than these
     ]
     broken = [[1.0, 0.2, 3.0, inf, nan], [1.0, 0.3, nan, nan, nan]]  # overshoots
     cases = []
@@ -125,6 +130,7 @@ def check_kinds(answer: Callable[..., Any]) -> None:
                 torch.where(half, 2, torch.where(over, 1, 0)).double(),
             "Slow is judged by the lowest loss; the rule looks at the last one.": code(over, lowest[-1] > 0.5 * start),
             "Slow is the wrong way round: more than half of the start is left.": code(over, ~half),
+            "Slow is turned the wrong way round: more than half of the start is left.": code(over, last < 0.5 * start),
             "No task is slow here: more than half of the start left after the last step.": code(over, torch.zeros_like(half)),
             "Any rise counts here; the rule allows a tenth of the start.": code(~(rise.amax(0) <= 0), half),
         }  # fmt: skip
@@ -241,6 +247,8 @@ def check_largest_rate(answer: Callable[..., Any]) -> None:
             "This is the largest curvature h itself; the rate is 2 / h.": top,
             "The curvature largest in size is taken; a negative one sets no limit, however large: take the largest positive one.":
                 2 / values.abs().max(),
+            "The curvature largest in size is taken, as power iteration finds it, and here it is negative; that sets no limit: "
+            "take the largest positive one.": 2 / values[values.abs().argmax()],
             "The smallest curvature is taken; the sharpest direction sets the limit.": 2 / values[0],
             "The sum of the curvatures is taken (the trace); the largest alone sets the limit.": 2 / values.sum(),
             "The mean of the curvatures is taken; the largest sets the limit.": 2 / values.mean(),
@@ -292,7 +300,8 @@ def check_careful(answer: Callable[..., Any]) -> None:
             "The start is missing: K + 1 points, theta first.": truth[1:],
         }  # fmt: skip
         cases.append(expect((f, theta.clone(), alpha, steps), truth, mistakes))
-    if not judge("6.5", answer, cases, None):
+    again = "Does each try begin where the step begins, with half the rate of the try before?"
+    if not judge("6.5", _bounded(answer, again), cases, None):
         return
 
     def barrier(theta: Tensor) -> Tensor:  # no number where an entry is below zero
@@ -304,7 +313,48 @@ def check_careful(answer: Callable[..., Any]) -> None:
     )
     mistakes = {message: _careful(barrier, theta, 10.0, 4, passes_nan=True)}
     nan_case = expect((barrier, theta, 10.0, 4), _careful(barrier, theta, 10.0, 4), mistakes)
-    judge("6.5", answer, [nan_case], "No step raises the loss, and each begins with alpha again.")
+    if not judge("6.5", answer, [nan_case], None):
+        return
+
+    def bowl(theta: Tensor) -> Tensor:  # with its minimum at 0
+        return theta @ theta
+
+    still, far = theta.new_zeros(2), theta.new_ones(2)
+    level = "At a minimum the loss stays the same: halve while the new loss is higher, not until it is lower."
+    if not judge(
+        "6.5", _bounded(answer, level), [expect((bowl, still, 1.0, 2), _careful(bowl, still, 1.0, 2), {})], None
+    ):
+        return
+
+    def explain(given: Tensor) -> str:
+        return "With a rate of a million the first step needs 20 halvings: go on while the loss is higher."
+
+    far_case = expect((bowl, far, 1e6, 2), _careful(bowl, far, 1e6, 2), {}, explain)
+    judge("6.5", answer, [far_case], "No step raises the loss, and each begins with alpha again.")
+
+
+class EndlessHalving(RuntimeError):
+    """A reader's loop would not come to an end."""
+
+
+def _bounded(answer: Any, advice: str) -> Any:
+    """The reader's function with a loss that can be asked a thousand times."""
+    if not callable(answer):
+        return answer
+
+    def run(f: Callable[[Tensor], Tensor], theta: Tensor, alpha: float, K: int) -> Any:
+        calls = 0
+
+        def counted(theta: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            if calls > 1000:
+                raise EndlessHalving(f"f was called a thousand times. {advice}")
+            return f(theta)
+
+        return answer(counted, theta, alpha, K)
+
+    return run
 
 
 def _careful(

@@ -96,7 +96,7 @@ function render({ model, el }) {
     title,
     html("p", { class: "mk-label" }, "Support set: all that you and the network get"), support,
     html("p", { class: "mk-label" }, `Query set: which class is each of the ${questions}?`), cards,
-    html("p", { class: "mk-help" }, "A class may come more than once, or not at all."),
+    html("p", { class: "mk-help", style: "margin-top: 10px" }, "A class may come more than once, or not at all."),
     html("div", { class: "mk-controls" }, show, count),
     readout,
     html("div", { class: "mk-controls" }, previous, next, again),

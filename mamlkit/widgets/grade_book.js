@@ -48,7 +48,7 @@ function render({ model, el }) {
   // Row 1 with one value changed, in epoch 0: what the text and its question speak of.
   const changed = (step, value) => ({ rows: [start[0].map((old, k) => (k === step ? value : old)), start[1]], epoch: 0 });
   const places = presets(model, save, [play], kind === "scores" && steps === 5
-    ? [[4, 100], [5, 79], [5, 80]].map(([exam, score]) => [`exam ${exam}: ${score}`, changed(exam - 1, score)])
+    ? [[4, 100], [5, 77], [5, 80]].filter(([exam, score]) => start[0][exam - 1] !== score).map(([exam, score]) => [`exam ${exam}: ${score}`, changed(exam - 1, score)])
     : []);
   const verdicts = ["MAML", "MAML++"].map(() => html("p", { style: "font-size: 16px; font-weight: 600; margin: 2px 0" }));
   const body = html("tbody");

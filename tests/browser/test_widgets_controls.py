@@ -69,7 +69,7 @@ PLACES = [
     ("curvature", "a sign flips", lambda s: s["h"] == [1, 8] and s["factors"][1] < 0 < s["factors"][0]),
     ("curvature", "opposite ways", lambda s: s["h"] == [8, 8] and s["angle"][0] == pytest.approx(180)),
     ("grades", "exam 4: 100", lambda s: s["rows"][:5] == [45, 95, 30, 100, 75] and s["maml"][0] < s["maml"][1]),
-    ("grades", "exam 5: 79", lambda s: s["maml"] == [79, 78] and s["mamlpp"][0] < s["mamlpp"][1]),
+    ("grades", "exam 5: 77", lambda s: s["maml"] == [77, 78] and s["mamlpp"][0] < s["mamlpp"][1]),
     ("grades", "exam 5: 80", lambda s: s["maml"] == [80, 78] and s["epoch"] == [0]),
     ("step size", "walks down", lambda s: 0 < step_times_curvature(s) < 1),
     ("step size", "jumps across", lambda s: 1 < step_times_curvature(s) < 2),

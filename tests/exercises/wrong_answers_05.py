@@ -126,6 +126,10 @@ WRONG = {
             "has no drawing",
         ),
         (
+            LEAKS.format(images="drawings", others=f"[*{EVERY}, *{EVERY}.flip(-1)]", turns="range(4)", result="found"),
+            "turn, do not mirror",
+        ),
+        (
             LEAKS.format(images="drawings", others=EVERY, turns="range(4)", result="len(set(found))"),
             "Numbers of test classes",
         ),
@@ -137,6 +141,7 @@ WRONG = {
         (ALONE.format("learner.predict(batch)[0]"), "has not adapted"),
         (ALONE.format("learner.predict(batch, path[1])[0]"), "last entry"),
         (ALONE.format("learner.predict(batch, path[-1])[-1]"), "a support image"),
+        (ALONE.format("learner.predict(torch.cat([batch, support_x]), path[-1])[0]"), "in once"),
         (ALONE.format("learner.predict(batch, path[-1])"), "the whole batch"),
         (ALONE.format("learner.predict(batch, path[-1])[0].argmax()"), "before the argmax"),
         (ALONE.format("learner.predict(batch, path)[0]"), "Your code raised"),
@@ -155,6 +160,17 @@ WRONG = {
         (count(size="-(-image_size // 16)"), "rounding down"),
         (count(first="9 * filters**2"), "not as many as there are filters"),
         (count(first="channels * filters", later="1 / 3"), "nine weights"),
+        (
+            """
+def count(ways, filters, image_size, channels):
+    model = mamlkit.conv4(ways, filters=filters, image_size=image_size, channels=channels)
+    return sum(p.numel() for p in model.parameters())
+""",
+            "but the network was made",
+        ),
+        (count(first="9 * filters"), "every channel of the image"),
+        (count(head="filters * size * ways + ways"), "counts squared"),
+        (count(head="ways"), "With the inputs 5, 16, 28, 1, 7269 is right"),
         (count(later="4"), "the first and three more"),
         (count(later="2"), "one of the later ones"),
     ],
@@ -181,6 +197,7 @@ WRONG = {
         ),
         (prototypes(scores="-(query[:, None] - means).square().mean(-1)"), "averaged over the features"),
         (prototypes(scores="query @ means.T"), "inner products"),
+        (prototypes(scores="2 * query @ means.T - means.square().sum(1)"), "lacks the squared length"),
         (prototypes(scores=f"({SCORES}).softmax(1)"), "These are probabilities"),
         (prototypes(scores=f"({SCORES}).log_softmax(1)"), "logarithms of probabilities"),
         (prototypes(scores=f"({SCORES}).T"), "axes have changed places"),
@@ -235,11 +252,6 @@ def half_width(hits):
         ALONE.format("learner.predict(batch, path[-1])[0].detach().numpy()"),
     ],
     "ex-parameters": [
-        """
-def count(ways, filters, image_size, channels):
-    model = mamlkit.conv4(ways, filters=filters, image_size=image_size, channels=channels)
-    return sum(p.numel() for p in model.parameters())
-""",
         count(size="image_size // 2 // 2 // 2 // 2") + "    # floor by floor",
     ],
     "ex-prototypes": [

@@ -43,6 +43,7 @@ WRONG = {
         (SEEN.format(maml="losses.min()", equal="losses[1:].mean()"), "not the smallest"),
         (SEEN.format(maml="losses[1]", equal="losses[1:].mean()"), "not the one after the first"),
         (SEEN.format(maml="losses[1:].mean()", equal="losses[-1]"), "the other way round"),
+        (SEEN.format(maml="losses[min(5, len(losses) - 1)]", equal="losses[1:].mean()"), "is right, and this gives"),
         ("def seen(losses):\n    return losses[-1]", "A vector of 2 entries was expected"),
     ],
     "ex-kinds": [
@@ -77,6 +78,11 @@ WRONG = {
         (kinds(result="losses"), "A vector of"),
         (kinds(rise="losses[2:] - losses[1:].cummin(0).values[:-1]"), "The start is left out"),
         (kinds(allowed="0.1"), "A rise of 0.1 is allowed"),
+        (kinds(slow="last >= 0.5 * start"), "10, 4, 5, 4.5, 5 are of kind 0"),
+        (
+            kinds(result="torch.where((rise >= 0.1 * start) | overshoots, 1, torch.where(slow, 2, 0))"),
+            "10, 4, 5, 4.5, 5 are of kind 0",
+        ),
     ],
     "ex-compare": [
         (COMPARE.format(difference=PAIRED, width="1.96 * d.std() / 5 ** 0.5"), "1.96 is for many values"),
@@ -116,6 +122,7 @@ def largest_rate(f, theta):
 """,
             "largest in size",
         ),
+        (RATE.format(result="2 / h[h.abs().argmax()]"), "as power iteration finds it"),
         (RATE.format(result="2 / H.trace()"), "the trace"),
         (RATE.format(result="2 / H.diagonal().max()"), "Only the diagonal"),
         (RATE.format(result="2 / H.norm()"), "norm of the whole matrix"),
@@ -200,6 +207,37 @@ WRONG["ex-guard"] = [
     (guard(against="theta"), "compared with the loss at theta"),
     (GUARD.replace("not f(here - rate * g) <=", "f(here - rate * g) >").format(**RIGHT_GUARD), "comparison with nan"),
     (guard(result="path[-1]"), "the last point alone"),
+    (GUARD.replace("not f(here - rate * g) <=", "not f(here - rate * g) <").format(**RIGHT_GUARD), "At a minimum"),
+    (
+        """
+def careful(f, theta, alpha, K):
+    path = [theta]
+    for _ in range(K):
+        here, rate = path[-1], alpha
+        new = here - rate * torch.func.grad(f)(here)
+        while not f(new) <= f(here):
+            new = new - rate * torch.func.grad(f)(here)
+        path.append(new)
+    return torch.stack(path)
+""",
+        "Does each try begin where the step begins",
+    ),
+    (
+        """
+def careful(f, theta, alpha, K):
+    path = [theta]
+    for _ in range(K):
+        here, rate = path[-1], alpha
+        g = torch.func.grad(f)(here)
+        for _ in range(10):
+            if f(here - rate * g) <= f(here):
+                break
+            rate = rate / 2
+        path.append(here - rate * g)
+    return torch.stack(path)
+""",
+        "needs 20 halvings",
+    ),
     (guard(result="torch.stack(path[1:])"), "The start is missing"),
     (
         """
