@@ -158,7 +158,9 @@ def _numbers(truth: Tensor, value: Tensor, tolerance: float) -> str:
     which = ""
     if len(pairs) > 12:
         first = next(
-            i for i, (a, b) in enumerate(pairs) if not close(*torch.tensor([[b], [a]], dtype=torch.float64), tolerance)
+            i
+            for i, (right, found) in enumerate(pairs)
+            if not close(torch.tensor(found, dtype=torch.float64), torch.tensor(right, dtype=torch.float64), tolerance)
         )
         which = f" as number {first + 1} of {len(pairs)}"
         pairs = [pairs[first]]

@@ -169,6 +169,10 @@ def check_reptile(answer: Callable[..., Any]) -> None:
         ends = torch.stack([_adapted(loss, theta, alpha, K) for loss in losses])  # (tasks, n)
         moves = theta - ends  # (tasks, n)
         truth = moves.mean(0)
+
+        def together(weights: Tensor, losses: list[Loss] = losses) -> Tensor:
+            return torch.stack([loss(weights) for loss in losses]).sum()
+
         chained, reached, start = [], [], theta
         for loss in losses:
             end = _adapted(loss, start, alpha, K)
@@ -191,9 +195,9 @@ def check_reptile(answer: Callable[..., Any]) -> None:
             "theta was changed in place: each task starts where the task before it ended, and theta is no longer what the moves "
             "are measured from. Clone it for each task.": reached[-1] - torch.stack(reached).mean(0),
             "The K steps go along the mean of the tasks' losses: let each task take its own K steps, then take the mean.":
-                theta - _adapted(lambda theta, losses=losses: sum(loss(theta) for loss in losses) / len(losses), theta, alpha, K),
+                theta - _adapted(together, theta, alpha / len(losses), K),
             "The K steps go along the sum of the tasks' losses: let each task take its own K steps, then take the mean.":
-                theta - _adapted(lambda theta, losses=losses: sum(loss(theta) for loss in losses), theta, alpha, K),
+                theta - _adapted(together, theta, alpha, K),
             "Only the last task counts; take the mean over all.": moves[-1],
             "Only the first task counts; take the mean over all.": moves[0],
             "This is the mean of the adapted weights; the direction is theta minus it.": ends.mean(0),
