@@ -8,6 +8,8 @@ function render({ model, el }) {
   const outer = model.get("outer_steps");
   const starts = model.get("weights").map(unpack);
   const last = outer.length - 1;
+  const far = last > 1 && outer[last] > 10 * outer[last - 1]; // then the last start stands apart, behind a break of the axis
+  const run = far ? last - 1 : last;
   const words = outer.map((n) => n.toLocaleString("en"));
   const save = afterRest(() => model.save_changes(), 150);
 
@@ -72,22 +74,24 @@ function render({ model, el }) {
   function drawCourse(before, adapted, now) {
     const width = picture.clientWidth - COURSE.left - plane.box.right;
     const top = Math.max(1, Math.ceil(Math.max(...before, ...adapted)));
-    const x = (i) => COURSE.left + 8 + (i / last) * (width - 8);
+    const x = (i) => COURSE.left + 8 + ((i > run ? run + 3.5 : i) / (far ? run + 3.5 : run)) * (width - 8);
     const y = (error) => COURSE.top + (1 - error / top) * COURSE.height;
     const line = (errors, colour, dash) => svg("polyline", {
-      points: errors.map((error, i) => `${x(i).toFixed(1)},${y(error).toFixed(1)}`).join(" "),
+      points: errors.slice(0, run + 1).map((error, i) => `${x(i).toFixed(1)},${y(error).toFixed(1)}`).join(" "),
       fill: "none", stroke: colour, "stroke-width": 2.5, "stroke-dasharray": dash });
+    const alone = (errors, colour) => svg("circle", { cx: x(last), cy: y(errors[last]), r: 3.5, fill: "var(--mk-paper)", stroke: colour, "stroke-width": 2 });
     const rule = (x1, y1, x2, y2, attributes) => svg("line", { x1, y1, x2, y2, stroke: "var(--mk-rule)", ...attributes });
     const every = width < 420 ? 2 : 1; // room for every second number only
     course.replaceChildren(
       ...[0, top / 2, top].flatMap((error) => [rule(COURSE.left, y(error), COURSE.left + width, y(error)), tickLabel([COURSE.left, y(error)], [-5, 4], error, "end")]),
-      ...words.flatMap((text, i) => ((last - i) % every ? [] : [tickLabel([x(i), y(0)], [i === last ? 10 : 0, 16], text, i === last ? "end" : "middle")])),
+      ...words.flatMap((text, i) => (i < run && (run - i) % every ? [] : [tickLabel([x(i), y(0)], [i === last ? 10 : 0, 16], text, i === last ? "end" : "middle")])),
       tickLabel([COURSE.left + width, y(0)], [0, 32], "outer steps", "end"),
       tickLabel([COURSE.left + width, COURSE.top], [0, 13], "error", "end"),
       ...endLabels(COURSE.left + width + 10, COURSE.top, y(0) - 4, [
         { words: "start", y: y(before[last]), colour: "var(--mk-scratch)" }, { words: "adapted", y: y(adapted[last]), colour: "var(--mk-maml)" }]),
       rule(x(now), y(0), x(now), COURSE.top, { stroke: "var(--mk-ink)", "stroke-width": 1.5 }),
       line(before, "var(--mk-scratch)", "2 4"), line(adapted, "var(--mk-maml)", null),
+      ...(far ? [tickLabel([(x(run) + x(last)) / 2, y(0)], [0, 5], "//", "middle"), alone(before, "var(--mk-scratch)"), alone(adapted, "var(--mk-maml)")] : []),
       svg("circle", { cx: x(now), cy: y(before[now]), r: 5, fill: "var(--mk-scratch)" }),
       svg("circle", { cx: x(now), cy: y(adapted[now]), r: 5, fill: "var(--mk-maml)" }),
     );

@@ -161,7 +161,6 @@ function render({ model, el }) {
     clip.setAttribute("width", Math.max(0, box.right - box.left));
     clip.setAttribute("height", box.bottom);
     const { floor } = runs.constant;
-    const floorY = y(floor[0]) - 6;
     distancesDrawn.replaceChildren(
       ...[0.03, 0.1, 0.3, 1, 3].flatMap((distance) => [line(box.left, y(distance), box.right, y(distance)), tickLabel([box.left, y(distance)], [-4, 4], distance, "end")]),
       ...[0, 100, 200].map((t) => tickLabel([x(t), box.bottom], [0, 16], t, "middle")),
@@ -173,8 +172,9 @@ function render({ model, el }) {
           curve(runs[name].distance.slice(0, step + 1).map((distance, t) => [x(t), y(distance)]), { class: `mk-line-${name}`, stroke: colour, "stroke-width": 1.6, "stroke-linejoin": "round" })),
         ...Object.entries(RUNS).map(([name, { colour }]) =>
           curve(runs[name].floor.map((distance, t) => [x(t), y(distance)]), { stroke: colour, "stroke-width": 2.5, "stroke-dasharray": "2 4" }))),
-      floorY < box.bottom ? svg("text", { x: box.left + 6, y: floorY, class: "mk-tick mk-halo", style: "font-weight: 400" }, "floor") : "",
-      ...endLabels(box.right + 6, box.top + 4, box.bottom - 4, Object.entries(RUNS).map(([name, { colour }]) => ({ words: name, colour, y: y(runs[name].distance[step]) }))));
+      ...endLabels(box.right + 6, box.top + 4, box.bottom - 4, [
+        ...(y(floor[0]) < box.bottom ? [{ words: "floor", colour: "var(--mk-ink)", y: y(floor[0]) }] : []),
+        ...Object.entries(RUNS).map(([name, { colour }]) => ({ words: name, colour, y: y(runs[name].distance[step]) }))]));
   }
 
   // ---- Everything ------------------------------------------------------------------------------------------------
