@@ -117,12 +117,12 @@ class TestNotebook:
                 }
                 assert not missing, f"cell {cell.id}: {missing} of {module}"
 
-    def test_no_formula_in_a_summary(self, path):
-        """Pages do not typeset what stands in raw HTML: a reader would see the dollar signs."""
+    def test_no_formula_and_no_markdown_in_a_summary(self, path):
+        """Pages do not typeset what stands in raw HTML: a reader would see the dollar signs and asterisks."""
         for cell in read(path).cells:
             if cell.cell_type == "markdown":
                 for summary in re.findall(r"<summary>(.*?)</summary>", cell.source, re.DOTALL):
-                    assert "$" not in summary, f"cell {cell.id}: {summary}"
+                    assert not set("$*`") & set(summary), f"cell {cell.id}: {summary}"
 
     def test_links_to_other_pages_lead_somewhere(self, path):
         for cell in read(path).cells:
