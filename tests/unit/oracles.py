@@ -76,6 +76,7 @@ def problem(name: str, num_tasks: int = 3, seed: int = 0) -> Problem:
                 nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2),
                 nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
                 nn.Flatten(), nn.Linear(16, 4),
+                nn.Identity(),  # no layer of conv4: the general path, not the one of test_conv4_grouped.py
             )  # fmt: skip
         elif name == "mlp-cross-entropy":
             module = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
