@@ -188,7 +188,7 @@ class Wide(mamlkit.Sinusoids):
 def learner(kind):
     torch.manual_seed(0)
     momentum = None if kind == "mean" else 0.3
-    first = nn.Linear(1, 4, bias=False)  # batch norm takes a bias off again, and Adam would walk on what rounding leaves of its slope
+    first = nn.Linear(1, 4, bias=False)  # batch norm takes a bias off, and Adam would walk on the rounding of its gradient
     model = nn.Sequential(first, nn.BatchNorm1d(4, momentum=momentum), nn.Tanh(), nn.Linear(4, 1)).double()
     if kind == "rows":
         return mamlkit.maml_plus_plus(model, loss=F.mse_loss, inner_steps=2, inner_lr=0.01, per_step_statistics=True)
