@@ -26,6 +26,7 @@
 
     const box = document.createElement("div");
     box.className = "veiled";
+    box.tabIndex = -1;
     box.hidden = true;
     box.setAttribute("hidden", "until-found"); // the browser's search still finds what is in it
     const bar = document.createElement("p");
@@ -46,7 +47,7 @@
     };
     button.addEventListener("click", () => {
       show();
-      (box.querySelector("a, button, summary, input") ?? options[0].firstElementChild).focus({ preventScroll: true });
+      box.focus({ preventScroll: true }); // the next Tab goes to the first link or button of the result
     });
     box.addEventListener("beforematch", show);
     addEventListener("beforeprint", show);
