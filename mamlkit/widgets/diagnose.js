@@ -28,7 +28,7 @@ function render({ model, el }) {
   const title = html("p", { style: "font-size: 17px; font-weight: 600" });
   const plots = Object.keys(PICTURES).map((picture) => [picture, svg("svg", { role: "img" })]);
   const strip = html("div", { class: "mk-picture mk-strip" }, ...plots.map(([, plot]) => plot),
-    html("p", { style: "flex-basis: 100%; margin: 0" }, "What is wrong with this learner? Compare it with the right one, choose, and press the button."));
+    html("p", { style: "flex-basis: 100%" }, "What is wrong? Choose, then press the button."));
   const options = suspects.map((suspect, s) => {
     const input = html("input", { type: "radio", name: group, value: s, style: "width: 18px; height: 18px; margin: 0; flex: none", onchange: () => { chosen = s; draw(); } });
     return { input, node: html("label", {}, input, html("span", {}, suspect.name)) };
