@@ -101,7 +101,7 @@ BAD_CALLS = [
      TypeError, "one tensor as targets of this loss, got dict"),
     ("a loss of each output", lambda s: gives(s, lambda out: (out,), lambda o, y: o[0]), ValueError, "loss to give one number, the mean over points"),
     ("conv4 with a tuple", lambda s: mamlkit.maml(mamlkit.conv4(4, channels=1, image_size=16, filters=4)).meta_backward(
-        mamlkit.TaskBatch((torch.ones(2, 5, 1, 16, 16),), s.y, (torch.ones(2, 5, 1, 16, 16),), s.y)), TypeError, "a conv4 to be one tensor, got tuple"),
+        mamlkit.TaskBatch((torch.ones(2, 5, 1, 16, 16),), s.y, (torch.ones(2, 5, 1, 16, 16),), s.y)), TypeError, "a convolution to be one tensor, got tuple"),
     ("tasks of two forms", lambda s: s.system.meta_train_step([{"left": s.y}, {"right": s.y}], s.y, s.x, s.y), ValueError,
      "support_data of one form for every task, got dict ['left'], dict ['right']"),
     ("predict: None in it", lambda s: s.learner.predict(without(s, right=None)), TypeError, "inputs['right'] to be a tensor, got NoneType None"),
