@@ -14,6 +14,8 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
+from fonts import write_subset
+
 # A formula as Sphinx writes it, or as this module did in an earlier build: a page is not written again unless it changed.
 FORMULA = re.compile(
     r'<(?P<tag>span|div) class="(?P<classes>math[^"]*)"(?P<rest>(?: id="[^"]*")?)'
@@ -98,10 +100,17 @@ def render(formulas: list[tuple[str, bool]], node: str) -> dict:
 
 
 def copy_fonts(css: str, static: Path) -> None:
-    """The stylesheet, and of the fonts those that it names and uses."""
+    """The stylesheet, and the fonts that it names, with the characters that it writes."""
     fonts = mathjax_folder() / "output/chtml/fonts/woff-v2"
     target = static / "formulas"
     target.mkdir(exist_ok=True)
+    characters = {code for text in re.findall(r'content: "([^"]*)"', css) for code in code_points(text)}
     for name in set(re.findall(r"mathjax/([\w-]+\.woff)", css)):
-        shutil.copy(fonts / name, target / name)
+        write_subset(fonts / name, target / name, characters)
     (static / "formulas.css").write_text(css.replace('"mathjax/', '"formulas/'), encoding="utf-8")
+
+
+def code_points(text: str) -> set[int]:
+    """The characters of a string of CSS, in which ``\\3B1`` stands for alpha."""
+    escaped = re.compile(r"\\([0-9A-Fa-f]{1,6}) ?")
+    return {int(code, 16) for code in escaped.findall(text)} | {ord(letter) for letter in escaped.sub("", text)}

@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 
 import tinycss2
-from fontTools import subset
-from fontTools.ttLib import TTFont
+
+from fonts import write_subset
 
 LINK = re.compile(r'[ \t]*<link(?=[^>]*rel="stylesheet")[^>]*href="(?P<href>[^"?]+)[^"]*"[^>]*>\n?')
 ONE = re.compile(r'[ \t]*<link rel="stylesheet" href="[^"]*_static/book\.[0-9a-f]{12}\.css"[^>]*>\n?')
@@ -128,12 +128,7 @@ def with_icons(css: str, static: Path) -> str:
         source = static / "vendor/fontawesome/webfonts" / ICON_FONTS.get(family, "")
         if not source.is_file() or ("400" in match[0] and "Brands" not in family):
             return ""  # a face of which no icon is used
-        font = TTFont(source, recalcTimestamp=False)
-        chosen = subset.Subsetter(subset.Options(layout_features=[], notdef_outline=True))
-        chosen.populate(unicodes=characters)
-        chosen.subset(font)
-        font.flavor = "woff"
-        font.save(target / f"{source.stem}.woff")
+        write_subset(source, target / f"{source.stem}.woff", characters)
         weight = 400 if "Brands" in family else 900
         return (
             f'@font-face{{font-display:block;font-family:"{family}";font-weight:{weight};'

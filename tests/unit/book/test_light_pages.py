@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from fontTools.ttLib import TTFont
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,6 +36,22 @@ def test_formulas_are_set_with_mathml_and_keep_their_tex(tmp_path):
     before = dict(pages)
     formulas.typeset(pages, tmp_path)
     assert pages == before
+
+
+@needs_node
+def test_fonts_of_formulas_have_what_is_written_and_no_more(tmp_path):
+    pages = {tmp_path / "a.html": FORMULA}
+    formulas.typeset(pages, tmp_path)
+    found = TTFont(tmp_path / "formulas" / "MathJax_Math-Italic.woff")
+    assert set(found.getBestCmap()) == {ord("a"), ord("\u03b1")}
+    whole = TTFont(formulas.mathjax_folder() / "output/chtml/fonts/woff-v2/MathJax_Math-Italic.woff")
+    name = whole.getBestCmap()[ord("a")]
+    assert found["hmtx"][found.getBestCmap()[ord("a")]] == whole["hmtx"][name]
+
+
+def test_escapes_of_css_are_characters():
+    assert formulas.code_points(r"\E151\E150") == {0xE151, 0xE150}
+    assert formulas.code_points(r"a\3B1 b") == {ord("a"), 0x3B1, ord("b")}
 
 
 def inline(tex):
