@@ -120,10 +120,11 @@ function render({ model, el }) {
     return row ? svg("rect", { x: x - r * 0.9, y: y - r * 0.9, width: 1.8 * r, height: 1.8 * r, style }) : svg("circle", { cx: x, cy: y, r, style });
   }
 
-  // The name of a row stands at its first point, on the side where the other row is not.
+  // The name of a row stands at its first point, on the side where the other row is not, if there is room.
   function nameOf(rows, row) {
+    const [first, lowest, highest] = [height(rows[row][0]), box.top + box.height - 4, box.top + 12];
     const above = rows[row][0] > rows[1 - row][0] || (rows[0][0] === rows[1][0] && row === 1);
-    const y = Math.min(box.top + box.height - 4, Math.max(box.top + 12, height(rows[row][0]) + (above ? -20 : 29)));
+    const y = above ? (first - 20 < highest ? first + 29 : first - 20) : first + 29 > lowest ? first - 20 : first + 29;
     return svg("text", { x: box.left + 4, y, class: "mk-halo", style: `fill: ${ROWS[row].colour}` }, names[row]);
   }
 
