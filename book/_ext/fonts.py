@@ -12,7 +12,9 @@ from fontTools.ttLib import TTFont
 def write_subset(source: Path, target: Path, characters: Iterable[int]) -> None:
     """Write ``source`` with these characters, given by their code points, as a WOFF file."""
     font = TTFont(source, recalcTimestamp=False)
-    chosen = subset.Subsetter(subset.Options(layout_features=[], notdef_outline=True))
+    options = subset.Options(layout_features=[], notdef_outline=True)
+    options.drop_tables.append("FFTM")  # FontForge's dates, of which the subsetter would warn
+    chosen = subset.Subsetter(options)
     chosen.populate(unicodes=characters)
     chosen.subset(font)
     font.flavor = "woff"
