@@ -175,7 +175,7 @@ class Evaluate:
         else:
             learners, names = load_best(configuration, self.run_folder, image_shape(source), self.ensemble)
         batch = TaskStream(source, self.tasks, seed=TEST_SEED).batch(0).to(self.device)
-        result = evaluate_ensemble(learners, batch, steps=self.steps)
+        result = evaluate_ensemble(learners, batch, steps=self.steps, progress=True)
         print(f"{self.tasks} {self.split} tasks, checkpoints {', '.join(names)}, ", end="")
         print("query points see each other (transductive)" if learners[0].is_transductive else "inductive")
         print_table(result)

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
-from mamlkit.arguments import describe, expect_at_least, expect_function, expect_kind
+from mamlkit.arguments import describe, expect_at_least, expect_function, expect_kind, expect_switch
 from mamlkit.inner_loop import Loss
 from mamlkit.learners import Learner
 from mamlkit.tasks import Tasks
@@ -137,7 +138,13 @@ def interval(values: Shaped[Tensor, " tasks"]) -> Interval:
 
 
 def evaluate(
-    learner: Learner, tasks: Tasks, *, steps: int | None = None, chunk: int = 100, metric: Loss | None = None
+    learner: Learner,
+    tasks: Tasks,
+    *,
+    steps: int | None = None,
+    chunk: int = 100,
+    metric: Loss | None = None,
+    progress: bool = False,
 ) -> Evaluation:
     """Adapt to each task's support set and measure on its query set, before adaptation and after each step.
 
@@ -149,11 +156,12 @@ def evaluate(
         chunk: how many tasks are held in memory at a time.
         metric: of the outputs ``(query, *output)`` and targets of a task, one number; see ``Evaluation.score``. Outputs in a
             tuple or dict have no accuracy of their own: give it here.
+        progress: show a bar that counts tasks, a chunk at a time, on the error stream.
 
     Raises:
         TypeError, ValueError: if the tensors of the batch do not fit each other.
     """
-    return evaluate_ensemble([learner], tasks, steps=steps, chunk=chunk, metric=metric)
+    return evaluate_ensemble([learner], tasks, steps=steps, chunk=chunk, metric=metric, progress=progress)
 
 
 def evaluate_ensemble(
@@ -163,6 +171,7 @@ def evaluate_ensemble(
     steps: int | None = None,
     chunk: int = 100,
     metric: Loss | None = None,
+    progress: bool = False,
 ) -> Evaluation:
     """As ``evaluate``, with the mean of the outputs of several learners, each adapted on its own.
 
@@ -174,6 +183,7 @@ def evaluate_ensemble(
         steps: as in ``evaluate``.
         chunk: how many tasks are held in memory at a time.
         metric: as in ``evaluate``.
+        progress: as in ``evaluate``.
 
     Raises:
         TypeError, ValueError: without a learner, or if the tensors of the batch do not fit each other.
@@ -184,25 +194,28 @@ def evaluate_ensemble(
         expect_learner(learner)
         batches = learner.expect_batches(tasks)
     expect_at_least("chunk", chunk, 1)
-    steps = learners[0].inner_steps if steps is None else steps
+    expect_switch("progress", progress)
+    steps = learners[0].inner_steps if steps is None else expect_at_least("steps", steps, 1)
     if metric is not None:
         expect_function("metric", metric, "outputs and targets")
     losses, accuracies, scores = [], [], []
     starts = [(batch, first) for batch in batches for first in range(0, batch.num_tasks, chunk)]
-    for batch, first in starts:
-        part = batch.select(slice(first, first + chunk))
-        outputs = [learner.query_outputs(part, steps) for learner in learners]
-        if len(shapes := {_shapes(values) for values in outputs}) > 1:
-            raise ValueError(f"expected learners with outputs of one shape, got {', '.join(sorted(shapes))}")
-        mean = joined(_mean, outputs) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
-        losses.append(torch.stack([learners[0].task_losses(values, part.query_y) for values in each(mean)]))
-        accuracies.append(_accuracies(learners[0].loss, mean, part.query_y))
-        if metric is not None:
-            rows = [
-                [_score(metric, *pair) for pair in zip(each(values), each(part.query_y), strict=True)]
-                for values in each(mean)
-            ]
-            scores.append(torch.tensor(rows, dtype=torch.float64))  # (steps + 1, chunk)
+    with tqdm(total=sum(batch.num_tasks for batch in batches), disable=not progress, unit="task") as bar:
+        for batch, first in starts:
+            part = batch.select(slice(first, first + chunk))
+            outputs = [learner.query_outputs(part, steps) for learner in learners]
+            if len(shapes := {_shapes(values) for values in outputs}) > 1:
+                raise ValueError(f"expected learners with outputs of one shape, got {', '.join(sorted(shapes))}")
+            mean = joined(_mean, outputs) if len(outputs) > 1 else outputs[0]  # (steps + 1, chunk, query, *output)
+            losses.append(torch.stack([learners[0].task_losses(values, part.query_y) for values in each(mean)]))
+            accuracies.append(_accuracies(learners[0].loss, mean, part.query_y))
+            if metric is not None:
+                rows = [
+                    [_score(metric, *pair) for pair in zip(each(values), each(part.query_y), strict=True)]
+                    for values in each(mean)
+                ]
+                scores.append(torch.tensor(rows, dtype=torch.float64))  # (steps + 1, chunk)
+            bar.update(part.num_tasks)
     known = [values for values in accuracies if values is not None]
     return Evaluation(
         torch.cat(losses, 1),

@@ -147,3 +147,15 @@ def test_running_statistics_judge_query_points_one_by_one():
         path = learner.adapt(tasks.support_x[0], tasks.support_y[0])
         whole, part = (learner.predict(batch.query_x[0], path[-1]) for batch in (tasks, alone))
         assert torch.allclose(whole[:2], part, rtol=1e-9) != transductive
+
+
+def test_a_bar_counts_tasks_when_asked(capsys):
+    learner = mamlkit.maml(mamlkit.mlp(seed=0), loss=torch.nn.functional.mse_loss, inner_steps=1)
+    tasks = mamlkit.Sinusoids().sample(7, torch.Generator().manual_seed(0))
+    quiet = mamlkit.evaluate(learner, tasks, chunk=3)
+    assert capsys.readouterr().err == ""
+    shown = mamlkit.evaluate(learner, tasks, chunk=3, progress=True)
+    assert "7/7" in capsys.readouterr().err
+    assert torch.equal(shown.losses, quiet.losses)
+    with pytest.raises(TypeError, match="expected progress to be True or False, got str"):
+        mamlkit.evaluate(learner, tasks, progress="yes")
