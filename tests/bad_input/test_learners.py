@@ -149,6 +149,7 @@ BAD_CALLS = [
     ("no learner", lambda s: mamlkit.evaluate_ensemble([], s.tasks), ValueError, "at least one learner in a list, got none"),
     ("no tasks at a time", lambda s: mamlkit.evaluate(mamlkit.maml(s.plain), s.tasks, chunk=0), ValueError, "chunk >= 1, got 0"),
     ("no steps to evaluate", lambda s: mamlkit.evaluate(mamlkit.maml(s.plain), s.tasks, steps=0), ValueError, "steps >= 1, got 0"),
+    ("a bar, yes", lambda s: mamlkit.evaluate(mamlkit.maml(s.plain), s.tasks, progress="yes"), TypeError, "progress to be True or False, got str 'yes'"),
 ]  # fmt: skip
 
 
