@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 from fontTools import subset
 from fontTools.ttLib import TTFont
+
+logging.getLogger("fontTools.subset").setLevel(logging.WARNING)  # a build need not tell each table that it prunes
 
 
 def write_subset(source: Path, target: Path, characters: Iterable[int]) -> None:
