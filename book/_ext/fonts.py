@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from fontTools import subset
@@ -12,9 +13,15 @@ from fontTools.ttLib import TTFont
 logging.getLogger("fontTools.subset").setLevel(logging.WARNING)  # a build need not tell each table that it prunes
 
 
-def write_subset(source: Path, target: Path, characters: Iterable[int]) -> None:
-    """Write ``source`` with these characters, given by their code points, as a WOFF file."""
+def write_subset(source: Path, target: Path, characters: Collection[int]) -> None:
+    """Write ``source`` with these characters, given by their code points, as a WOFF file.
+
+    A font that has none of them is kept for its measures, and whole: browsers refuse one without any character.
+    """
     font = TTFont(source, recalcTimestamp=False)
+    if not set(font.getBestCmap()) & set(characters):
+        shutil.copy(source, target)
+        return
     options = subset.Options(layout_features=[], notdef_outline=True)
     options.drop_tables.append("FFTM")  # FontForge's dates, of which the subsetter would warn
     chosen = subset.Subsetter(options)

@@ -47,6 +47,8 @@ def test_fonts_of_formulas_have_what_is_written_and_no_more(tmp_path):
     whole = TTFont(formulas.mathjax_folder() / "output/chtml/fonts/woff-v2/MathJax_Math-Italic.woff")
     name = whole.getBestCmap()[ord("a")]
     assert found["hmtx"][found.getBestCmap()[ord("a")]] == whole["hmtx"][name]
+    for font in (tmp_path / "formulas").iterdir():
+        assert TTFont(font).getBestCmap(), f"{font.name} has no character, and browsers refuse it"
 
 
 def test_escapes_of_css_are_characters():
