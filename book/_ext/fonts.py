@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -19,13 +18,11 @@ def write_subset(source: Path, target: Path, characters: Collection[int]) -> Non
     A font that has none of them is kept for its measures, and whole: browsers refuse one without any character.
     """
     font = TTFont(source, recalcTimestamp=False)
-    if not set(font.getBestCmap()) & set(characters):
-        shutil.copy(source, target)
-        return
-    options = subset.Options(layout_features=[], notdef_outline=True)
-    options.drop_tables.append("FFTM")  # FontForge's dates, of which the subsetter would warn
-    chosen = subset.Subsetter(options)
-    chosen.populate(unicodes=characters)
-    chosen.subset(font)
+    if used := set(font.getBestCmap()) & set(characters):
+        options = subset.Options(layout_features=[], notdef_outline=True)
+        options.drop_tables.append("FFTM")  # FontForge's dates, of which the subsetter would warn
+        chosen = subset.Subsetter(options)
+        chosen.populate(unicodes=used)
+        chosen.subset(font)
     font.flavor = "woff"
     font.save(target)
