@@ -13,7 +13,7 @@ import stylesheets
 
 
 def lighten(app: Sphinx, exception: Exception | None) -> None:
-    """Set formulas, unite stylesheets, shrink pictures, put scripts last; a page that is light already stays as it is."""
+    """Set formulas, unite stylesheets and scripts, shrink pictures; a page that is light already stays as it is."""
     if exception or app.builder.format != "html":
         return
     out = Path(app.outdir)
@@ -22,6 +22,7 @@ def lighten(app: Sphinx, exception: Exception | None) -> None:
     formulas.typeset(pages, out / "_static")
     pictures.shrink(pages)
     scripts.put_last(pages)
+    scripts.unite(pages, out)
     scripts.spare_layout(out)
     stylesheets.unite(pages, out)
     for path, text in pages.items():

@@ -1,7 +1,12 @@
-"""Scripts after the text: what a page shows must not wait for them, and what it does not use it does not load."""
+"""Scripts after the text: what a page shows must not wait for them, and what it does not use it does not load.
+
+The small files that are left become one: each would cost a page a turn of its own in the line of things to fetch.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -29,6 +34,11 @@ DECIDED = (
     ' ? "dark" : "light")(document.documentElement.dataset.mode);'
 )
 
+FILE = re.compile(r'[ \t]*<script defer src="(?P<source>[^"?]*_static/[^"?]+)(?:\?v=[^"]*)?"></script>\n?')
+
+# A script of the page's own that uses what a deferred file has made: a module waits for it, in the page's order.
+AFTER_FILES = "DOCUMENTATION_OPTIONS"
+
 THEME = "_static/scripts/pydata-sphinx-theme.js"
 # All that may scroll, which the theme measures when a page opens: scrollers.js does so where the reader is.
 MEASURED = re.compile(r'document\.querySelectorAll\(\["pre",[^\]]*\]\.join\(", "\)\)')
@@ -44,7 +54,7 @@ def spare_layout(out: Path) -> None:
 
 
 def put_last(pages: dict[Path, str]) -> None:
-    """Move a page's scripts from its head to its end, in their order, without those that it can't use."""
+    """Move a page's scripts from its head to its end, in their order and deferred, without those that it can't use."""
     for path, text in pages.items():
         for theirs, own in OWN_SEARCH.items() if path.name == "search.html" else ():
             text = text.replace(theirs, own)
@@ -55,11 +65,39 @@ def put_last(pages: dict[Path, str]) -> None:
             if "data-cfasync" in match["attributes"]:
                 return match[0]  # sets the colour scheme before anything is painted
             if is_used(match["attributes"], page, name):
-                moved.append(match[0].replace(' defer="defer"', ""))
+                moved.append(deferred(match))
             return ""
 
         head = PRELOAD.sub("", SCRIPT.sub(take, head))
         pages[path] = head + tag + rest.replace(BEHIND, "".join(moved) + BEHIND, 1)
+
+
+def unite(pages: dict[Path, str], out: Path) -> None:
+    """Write the files that a page asks for as one to ``_static``, in their order; pages that ask for the same ones share it."""
+    static = out / "_static"
+    used = set()
+    for path, text in pages.items():
+        found = [match for match in FILE.finditer(text) if not any(name in match[0] for name in ONLY_SEARCH)]
+        files = [(path.parent / match["source"]).resolve() for match in found]
+        if len(files) > 1:
+            united = "\n;\n".join(file.read_text(encoding="utf-8") for file in files)
+            name = f"book.{hashlib.sha256(united.encode()).hexdigest()[:12]}.js"
+            (static / name).write_text(united, encoding="utf-8")
+            up = os.path.relpath(static, path.parent).replace(os.sep, "/")
+            for match in found[1:]:
+                text = text.replace(match[0], "", 1)
+            pages[path] = text.replace(found[0][0], f'    <script defer src="{up}/{name}"></script>\n', 1)
+        used |= set(re.findall(r"_static/(book\.[0-9a-f]{12}\.js)", pages[path]))
+    for old in static.glob("book.*.js"):
+        if old.name not in used:
+            old.unlink()
+
+
+def deferred(script: re.Match[str]) -> str:
+    """The same script, run once the page is read: a browser that is still reading does not stop to fetch it."""
+    if "src=" in script["attributes"]:
+        return script[0] if "defer" in script["attributes"] else script[0].replace("<script", "<script defer", 1)
+    return script[0].replace("<script", '<script type="module"', 1) if AFTER_FILES in script["body"] else script[0]
 
 
 def is_used(attributes: str, page: str, name: str) -> bool:

@@ -163,6 +163,59 @@ def test_scripts_come_last_in_their_order(tmp_path):
     assert pages == before
 
 
+def test_a_reader_waits_for_no_script(tmp_path):
+    theirs = [
+        '<script src="options.js"></script>',
+        '<script defer="defer" src="b.js"></script>',
+        "<script>DOCUMENTATION_OPTIONS.pagename = 'a';</script>",
+        "<script>let hint = 'Click';</script>",
+        '<script type="application/json">{}</script>',
+    ]
+    page = tmp_path / "page.html"
+    pages = {page: f"<head>{''.join(theirs)}</head><body>{scripts.BEHIND} <body> --></body>"}
+    scripts.put_last(pages)
+    assert (
+        re.findall("<script.*?</script>", pages[page])
+        == [
+            '<script defer src="options.js"></script>',
+            theirs[1],
+            """<script type="module">DOCUMENTATION_OPTIONS.pagename = 'a';</script>""",  # after options.js, as before
+            *theirs[3:],
+        ]
+    )
+
+
+def test_files_become_one_that_pages_share(tmp_path):
+    static = tmp_path / "_static"
+    (static / "scripts").mkdir(parents=True)
+    (static / "a.js").write_text("const a = {\n  b: 1\n}")  # no semicolon, no new line
+    (static / "scripts" / "b.js").write_text("(function () { a.b = 2 })() //# sourceMappingURL=b.map")
+    (static / "c.js").write_text('"use strict";\na.b += 3;\n')
+    (static / "book.0123456789ab.js").write_text("of the last build")
+    tags = '<script defer src="{0}a.js?v=1"></script>\n<script>let d;</script>\n<script defer src="{0}scripts/b.js"></script>\n'
+    theirs = '<script defer src="{0}theme.js?digest=2"></script>\n'  # the theme's own: it names other files
+    pages = {
+        tmp_path / "one.html": f"one{tags}{theirs}".replace("{0}", "_static/"),
+        tmp_path / "in" / "two.html": f"two{tags}{theirs}".replace("{0}", "../_static/"),
+        tmp_path / "more.html": f'more{tags}<script defer src="{{0}}c.js"></script>'.replace("{0}", "_static/"),
+        tmp_path / "none.html": "none",
+    }
+    scripts.unite(pages, tmp_path)
+    small, large = sorted(static.glob("book.*.js"), key=lambda file: file.stat().st_size)
+    theme = theirs.replace("{0}", "_static/")
+    tag = '    <script defer src="{}"></script>\n<script>let d;</script>\n'
+    assert list(pages.values()) == [
+        f"one{tag.format(f'_static/{small.name}')}{theme}",
+        f"two{tag.format(f'../_static/{small.name}')}{theme.replace('_static', '../_static')}",
+        f"more{tag.format(f'_static/{large.name}')}",
+        "none",
+    ]
+    assert large.read_text() == "\n;\n".join((static / file).read_text() for file in ("a.js", "scripts/b.js", "c.js"))
+    before = dict(pages)
+    scripts.unite(pages, tmp_path)
+    assert pages == before and small.exists() and large.exists(), "a second build may write no page again"
+
+
 def test_the_scheme_is_decided_before_anything_is_painted(tmp_path):
     layout = Path(find_spec("pydata_sphinx_theme").origin).parent / "theme" / "pydata_sphinx_theme" / "layout.html"
     assert 'dataset.theme = localStorage.getItem("theme")' in layout.read_text(), "another theme: look at its head"
