@@ -5,6 +5,7 @@ const PICTURES = {
   steps: { title: "loss of unseen tasks", x: "inner steps", ticks: [0, 5, 10], shown: [0, 1, 5, 10], unit: "inner step" },
   memory: { title: "memory (thousands)", x: "K", ticks: [1, 5, 10, 20], shown: [0, 2, 4], unit: "K =" },
 };
+const LOSSES = [0.25, 1, 4, 16]; // marks of the logarithmic axis that all learners share
 const LINES = [
   { who: "right", colour: "var(--mk-maml)", dash: null, width: 2.5, words: "right learner", short: "right" },
   { who: "patient", colour: "var(--mk-mamlpp)", dash: "7 4", width: 2.8, words: "this learner", short: "this" },
@@ -21,6 +22,8 @@ function render({ model, el }) {
     const rows = (who === "right" ? right : patients[model.get("patient")])[picture];
     return picture === "memory" ? rows.map((row) => row.map((n) => n / 1000)) : rows;
   };
+  const losses = [right, ...patients].flatMap(({ training, steps }) => [training, steps]).flat(2);
+  const lowest = Math.log(Math.min(...losses)), highest = Math.log(Math.max(...losses));
   const show = (picture, value) => format(value, picture === "memory" ? 1 : 2, false);
 
   // ---- Pieces ----------------------------------------------------------------------------------------------------
@@ -80,25 +83,26 @@ function render({ model, el }) {
 
   // ---- Pictures --------------------------------------------------------------------------------------------------
 
-  let width = 0; // of one picture
+  let all = 0; // the width for all pictures; on a phone the first has a line to itself
   function layout() {
-    const all = strip.clientWidth;
-    if (all <= 0) return;
-    width = Math.floor(all >= 540 ? (all - 16) / 3 : (all - 8) / 2);
+    if (strip.clientWidth <= 0) return;
+    all = strip.clientWidth;
     drawPictures();
   }
 
   function drawPictures() {
     for (const [picture, plot] of plots) {
+      const width = Math.floor(all >= 540 ? (all - 16) / 3 : picture === "training" ? all : (all - 8) / 2);
       const { title: words, x: axis, ticks } = PICTURES[picture];
       const both = LINES.map(({ who }) => curves(who, picture));
       const xs = places[picture];
-      const box = { left: 26, top: 24, right: width - 42, bottom: width < 200 ? 118 : 150 };
+      const box = { left: 32, top: 24, right: width - 42, bottom: all < 540 ? 118 : 180 };
       const first = picture === "memory" ? 0 : Math.min(ticks[0], xs[0]);
       const last = Math.max(ticks.at(-1), xs.at(-1));
       const top = niceTop(Math.max(...both.flat(2)));
       const px = (x) => box.left + ((x - first) / (last - first)) * (box.right - box.left);
-      const py = (y) => box.bottom - (y / top) * (box.bottom - box.top);
+      const height = picture === "memory" ? (y) => y / top : (y) => (Math.log(y) - lowest) / (highest - lowest);
+      const py = (y) => box.bottom - height(y) * (box.bottom - box.top);
       const path = (row) => row.map((y, i) => `${px(xs[i]).toFixed(1)},${py(y).toFixed(1)}`);
       plot.setAttribute("width", width);
       plot.setAttribute("height", box.bottom + 36);
@@ -106,7 +110,7 @@ function render({ model, el }) {
       plot.replaceChildren(
         svg("text", { x: 2, y: 14, style: "font-weight: 600" }, words),
         svg("line", { x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom, stroke: "var(--mk-faint)" }),
-        ...[0, top / 2, top].flatMap((y) => [
+        ...(picture === "memory" ? [0, top / 2, top] : LOSSES).flatMap((y) => [
           svg("line", { x1: box.left, x2: box.right, y1: py(y), y2: py(y), stroke: "var(--mk-rule)" }),
           tickLabel([box.left, py(y)], [-5, 4], y, "end")]),
         ...ticks.map((x) => tickLabel([px(x), box.bottom], [0, 16], x, x === ticks.at(-1) ? "end" : "middle")),
@@ -135,7 +139,7 @@ function render({ model, el }) {
       body.replaceChildren(...Object.entries(PICTURES).flatMap(([picture, { title: words, shown, unit }]) => [
         html("tr", {}, html("th", { scope: "rowgroup", colspan: 3, style: "font-weight: 600" }, words)),
         ...shown.map((i) => tableRow(`${unit} ${places[picture][i]}`, LINES.map(({ who }) => show(picture, curves(who, picture)[0][i]))))]));
-      if (width) drawPictures();
+      if (all) drawPictures();
     }
     const done = solved(patient);
     title.textContent = `Learner ${patient + 1} of ${patients.length}`;

@@ -54,6 +54,22 @@ def test_every_learner_is_diagnosed(page):
     assert page.get_by_role("radio").first.is_enabled()
 
 
+def test_losses_of_all_learners_stand_on_one_logarithmic_axis(page):
+    training = page.locator(".mk-diagnose svg[role=img]").first
+    seen = set()
+    for patient in range(len(PATIENTS)):
+        marks = training.evaluate(
+            "plot => [...plot.querySelectorAll('text')].map((n) => [n.textContent, n.getAttribute('y')])"
+        )
+        heights = [float(y) for text, y in marks if text in ("0.25", "1", "4", "16")]
+        gaps = [high - low for high, low in zip(heights, heights[1:], strict=False)]
+        assert len(gaps) == 3 and gaps == pytest.approx([gaps[0]] * 3, abs=0.2)  # equal factors, equal distances
+        seen.add(tuple(heights))
+        if patient + 1 < len(PATIENTS):
+            page.get_by_role("button", name="Next learner").click()
+    assert len(seen) == 1
+
+
 def test_wrong_guess_is_told_why(page):
     wrong, right = "leak", PATIENTS[0]
     say(page, wrong)
@@ -93,7 +109,7 @@ def test_touch(book, browser):
         tops = page.eval_on_selector_all(
             ".mk-diagnose svg[role=img]", "all => all.map((n) => n.getBoundingClientRect().top)"
         )
-        assert tops[0] == tops[1] < tops[2]  # in two columns
+        assert tops[0] < tops[1] == tops[2]  # the first has a line to itself
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
