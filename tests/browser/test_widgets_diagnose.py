@@ -1,5 +1,7 @@
 """Learners to diagnose, in a page that the book's own chain builds: no kernel, no other host, the curves of the record."""
 
+from itertools import pairwise
+
 import pytest
 from widget_pages import assert_accessible_and_fits, open_page, readout
 
@@ -62,7 +64,7 @@ def test_losses_of_all_learners_stand_on_one_logarithmic_axis(page):
             "plot => [...plot.querySelectorAll('text')].map((n) => [n.textContent, n.getAttribute('y')])"
         )
         heights = [float(y) for text, y in marks if text in ("0.25", "1", "4", "16")]
-        gaps = [high - low for high, low in zip(heights, heights[1:], strict=False)]
+        gaps = [high - low for high, low in pairwise(heights)]
         assert len(gaps) == 3 and gaps == pytest.approx([gaps[0]] * 3, abs=0.2)  # equal factors, equal distances
         seen.add(tuple(heights))
         if patient + 1 < len(PATIENTS):
