@@ -5,10 +5,10 @@ The small files that are left become one: each would cost a page a turn of its o
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 from pathlib import Path
+
+import united
 
 SCRIPT = re.compile(r"[ \t]*<script(?P<attributes>[^>]*)>(?P<body>.*?)</script>\n?", re.DOTALL)
 PRELOAD = re.compile(r'[ \t]*<link rel="preload" as="script"[^>]*>\n?')
@@ -75,18 +75,19 @@ def put_last(pages: dict[Path, str]) -> None:
 def unite(pages: dict[Path, str], out: Path) -> None:
     """Write the files that a page asks for as one to ``_static``, in their order; pages that ask for the same ones share it."""
     static = out / "_static"
+    names: dict[tuple[Path, ...], str] = {}
     used = set()
     for path, text in pages.items():
         found = [match for match in FILE.finditer(text) if not any(name in match[0] for name in ONLY_SEARCH)]
-        files = [(path.parent / match["source"]).resolve() for match in found]
+        files = tuple((path.parent / match["source"]).resolve() for match in found)
         if len(files) > 1:
-            united = "\n;\n".join(file.read_text(encoding="utf-8") for file in files)
-            name = f"book.{hashlib.sha256(united.encode()).hexdigest()[:12]}.js"
-            (static / name).write_text(united, encoding="utf-8")
-            up = os.path.relpath(static, path.parent).replace(os.sep, "/")
+            if files not in names:
+                texts = (file.read_text(encoding="utf-8") for file in files)
+                names[files] = united.write(static, "\n;\n".join(texts), "js")
+            source = united.address(path, static, names[files])
             for match in found[1:]:
                 text = text.replace(match[0], "", 1)
-            pages[path] = text.replace(found[0][0], f'    <script defer src="{up}/{name}"></script>\n', 1)
+            pages[path] = text.replace(found[0][0], f'    <script defer src="{source}"></script>\n', 1)
         used |= set(re.findall(r"_static/(book\.[0-9a-f]{12}\.js)", pages[path]))
     for old in static.glob("book.*.js"):
         if old.name not in used:

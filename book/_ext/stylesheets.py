@@ -6,13 +6,13 @@ somewhere in the pages' HTML or in a script, which may add it later.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
 
 import tinycss2
 
+import united
 from fonts import write_subset
 
 LINK = re.compile(r'[ \t]*<link(?=[^>]*rel="stylesheet")[^>]*href="(?P<href>[^"?]+)[^"]*"[^>]*>\n?')
@@ -40,13 +40,11 @@ def unite(pages: dict[Path, str], out: Path) -> None:
     words = {word for text in texts for word in WORD.findall(text)}
     rules = [rule for sheet in sheets for rule in rules_of(sheet, static)]
     css = with_icons("".join(kept(rules, words)), static)
-    name = f"book.{hashlib.sha256(css.encode()).hexdigest()[:12]}.css"
     for old in static.glob("book.*.css"):
         old.unlink()
-    (static / name).write_text(css, encoding="utf-8")
+    name = united.write(static, css, "css")
     for path, text in pages.items():
-        up = os.path.relpath(static, path.parent).replace(os.sep, "/")
-        link = f'<link rel="stylesheet" href="{up}/{name}">\n'
+        link = f'<link rel="stylesheet" href="{united.address(path, static, name)}">\n'
         pages[path] = LINK.sub("", ONE.sub("", text)).replace("</title>", f"</title>{link}", 1)
 
 
