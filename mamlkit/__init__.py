@@ -5,7 +5,11 @@
 ``algorithms.maml_plus_plus``. ``README.md`` in this folder says what to read, and in which order.
 """
 
-from mamlkit import checking, directions, plots, tables, widgets
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from mamlkit import directions, tables
 from mamlkit._moved import keep_old_addresses
 from mamlkit._version import __version__
 from mamlkit.algorithms import anil, fomaml, imaml, maml, maml_plus_plus, meta_sgd, reptile
@@ -91,3 +95,19 @@ __all__ = [
 ]
 
 keep_old_addresses()
+
+# Their matplotlib and ipywidgets take as long to load as torch: a training that draws nothing goes without them.
+_WHEN_NEEDED = ("checking", "plots", "widgets")
+
+if TYPE_CHECKING:
+    from mamlkit import checking, plots, widgets
+else:
+
+    def __getattr__(name: str) -> ModuleType:
+        """One of the modules that are loaded when they are needed."""
+        if name in _WHEN_NEEDED:
+            return importlib.import_module(f"mamlkit.{name}")
+        raise AttributeError(f"module 'mamlkit' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_WHEN_NEEDED})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
+import textwrap
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -109,6 +112,19 @@ def test_a_reader_who_meets_the_core_meets_no_fast_path():
             seen.add(name)
             left += imports(name)
     assert not [name for name in seen if room_of(name) == "engines"]
+
+
+def test_what_draws_is_loaded_when_it_is_asked_for():
+    program = """
+        import sys, mamlkit
+        drawing = {"matplotlib", "ipywidgets"}
+        assert not drawing & sys.modules.keys() and "plots" in dir(mamlkit)
+        mamlkit.plots, mamlkit.widgets, mamlkit.checking
+        assert drawing <= sys.modules.keys()
+        mamlkit.plot
+    """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True)
+    assert "AttributeError: module 'mamlkit' has no attribute 'plot'" in result.stderr
 
 
 @pytest.mark.parametrize("old", MOVED)
