@@ -108,10 +108,16 @@ def test_weights_that_are_no_learner_are_named():
 
 
 @needs_data
-@pytest.mark.parametrize("name", [name for name in LEARNERS if "-5way-" in name and name.endswith("-seed0")])
-def test_a_learner_has_the_recorded_accuracy_on_omniglot(name):
-    record = pretrained_record(name)
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_learner_answers_on_omniglot_as_recorded(name):
+    """Task by task, for the first of the recorded tasks; on another processor an answer in a thousand may differ."""
     learner, configuration = mamlkit.pretrained_learner(name, root=REAL)
-    tasks = TaskStream(configuration.build_tasks("test"), record["test_tasks"], seed=TEST_SEED).batch(0)
-    found = mamlkit.evaluate(learner, tasks, chunk=50).accuracy()
-    assert abs(found.mean - record["test_accuracy"]) < record["test_ci95"]
+    own = pretrained_record(name)["configuration"]
+    runs = [run for data in ("omniglot", "omniglot-long") for run in mamlkit.recorded(data)["runs"]]
+    (run,) = (run for run in runs if run["configuration"] == own)
+    first = slice(300 // run["ways"])
+    tasks = TaskStream(configuration.build_tasks("test"), run["test_tasks"], seed=TEST_SEED).batch(0).select(first)
+    found = mamlkit.evaluate(learner, tasks, steps=len(run["per_step_accuracy"]) - 1).accuracies
+    recorded = torch.tensor(run["per_task_final_accuracies"][first], dtype=torch.float64)
+    assert (found[-1] - recorded).abs().mean() < 1e-3
+    assert recorded.std() > 0.01  # other tasks would show
