@@ -60,14 +60,14 @@ def timed_once(monkeypatch):
 
 def expect_schema(record, file=None):
     tasks, chosen = record["test_tasks"], Configuration.from_json(record["configuration"])
-    together = chosen.training.keep_best > 1
-    earlier = record.pop("ensemble", None)  # of the runs before protocols were measured
-    assert record.keys() == SCHEMA.keys() | ({"protocols"} if together and not earlier else set())
+    earlier = record.pop("ensemble", None)  # of the runs before protocols were measured, as are all with strides
+    assert record.keys() - {"protocols"} == SCHEMA.keys()
+    assert "protocols" in record or chosen.network.downsample == "stride"
     for key, kind in SCHEMA.items():
         assert isinstance(record[key], kind), key
     if earlier:
         assert earlier.keys() == {"checkpoints", "accuracy", "ci95"}
-    elif together:
+    if "protocols" in record:
         ways_to_test = {(row["checkpoints"], row["queries"], row["statistics"]) for row in record["protocols"]}
         all_, alone = "query set", "support set and one image"
         each = [(1, all_), (5, all_), (1, alone)]
@@ -178,6 +178,7 @@ def test_a_tiny_run_is_trained_recorded_and_then_left_alone(tmp_path, capsys):
     (file,) = out.iterdir()
     record = json.loads(file.read_text(encoding="utf-8"))
     expect_schema(record)
+    assert {row["checkpoints"] for row in record["protocols"]} == {1}
     assert file.name == "maml++-5way-1shot-2steps-seed7.json" and record["peak_memory_mb"] > 50
     cost = record["meta_step"]
     assert cost["first_epoch"]["memory_ratio"] > cost["last_epoch"]["memory_ratio"] * 0.9 > 0
@@ -199,7 +200,7 @@ def test_the_checkpoints_that_are_kept_are_also_measured_together(tmp_path):
     alone, kept = (recipe.configuration("one-step", 5, keep_best=count, **size) for count in (1, 2))
     first = recipe.train_and_measure("one-step", alone, tmp_path / "alone", 4)
     second = recipe.train_and_measure("one-step", kept, tmp_path / "kept", 4)
-    assert "protocols" not in first and len(first["per_step_loss"]) == 4  # three steps at test
+    assert first["protocols"] == second["protocols"][:3] and len(first["per_step_loss"]) == 4  # three steps at test
     assert first["per_task_final_losses"] == second["per_task_final_losses"]
     batch = TaskStream(kept.build_tasks("test"), 4, seed=TEST_SEED).batch(0)
     learners, _ = load_best(kept, tmp_path / "kept", (1, 28, 28), 2)
