@@ -49,8 +49,10 @@ OFF: dict[str, Any] = {
     "per_step_statistics": False,
 }
 ON: dict[str, Any] = {"learner": "maml++", "cosine": True}
-# MAML as its paper has it for 5-way Omniglot.
+# MAML as its paper has it for 5-way Omniglot, and the same inner loop with parts of MAML++. The multi-step loss is none of them:
+# with one step it is MAML's.
 ONE_STEP: dict[str, Any] = {"learner": "maml", "inner_steps": 1, "inner_lr": 0.4, "test_steps": 3}
+ONE_STEP_OFF: dict[str, Any] = {**OFF, "inner_steps": 1, "inner_lr": 0.4, "cosine": True}
 RUNS: dict[str, dict[str, Any]] = {
     "maml": {"learner": "maml"},
     "maml++": ON,
@@ -67,6 +69,9 @@ RUNS: dict[str, dict[str, Any]] = {
     "larger-rate": {"learner": "maml", "inner_lr": 0.4},
     "one-step": ONE_STEP,
     "one-step-cosine": {**ONE_STEP, "cosine": True},
+    "one-step-learned-rates": {**ONE_STEP_OFF, "step_sizes": "tensor_and_step"},
+    "one-step-per-step-norm": {**ONE_STEP_OFF, "per_step_weights": True},
+    "one-step-maml++": {**ONE_STEP_OFF, "step_sizes": "tensor_and_step", "per_step_weights": True},
     "fomaml": {"learner": "fomaml"},
     "anil": {"learner": "anil"},
     "reptile": {"learner": "reptile"},

@@ -158,7 +158,10 @@ def test_a_run_switches_on_what_its_name_says(name):
     }
     on = {switch for switch, is_on in seen.items() if is_on}
     everything = {"multi-step", "learned-rates", "per-step-norm", "cosine"}
-    whole = {"maml": set(), "maml++": everything, "one-step-cosine": {"one-step", "cosine"}}
+    one_step = {"one-step", "cosine"}
+    whole = {"maml": set(), "maml++": everything, "one-step-cosine": one_step}
+    whole |= {f"one-step-{part}": one_step | {part} for part in ("learned-rates", "per-step-norm")}
+    whole["one-step-maml++"] = one_step | {"learned-rates", "per-step-norm"}
     expected = whole.get(name, {name})
     assert on == (everything - {name.removeprefix("no-")} if name.startswith("no-") else expected)
     assert chosen.training.seed == 3 and Configuration.from_json(chosen.to_json()) == chosen
