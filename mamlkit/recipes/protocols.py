@@ -52,18 +52,18 @@ def answered_alone(learners: Sequence[Learner], tasks: TaskBatch, steps: int) ->
 
     The mean output of several learners decides, as in ``evaluate_ensemble``.
     """
-    hits = []
-    for first in range(0, tasks.num_tasks, CHUNK):
-        part = tasks.select(slice(first, first + CHUNK))
-        queries = part.query_y.shape[1]
-        support_x, support_y = (each.repeat_interleave(queries, 0) for each in (part.support_x, part.support_y))
-        image = part.query_x.flatten(0, 1).unsqueeze(1)  # (tasks * query, 1, *input)
-        label = part.query_y.reshape(-1, 1)  # (tasks * query, 1)
-        company = TaskBatch(support_x, support_y, torch.cat([support_x, image], 1), torch.cat([support_y, label], 1))
-        each = [learner.query_outputs(company, steps)[-1, :, -1] for learner in learners]  # (tasks * query, ways)
-        right = torch.stack(each).mean(0).argmax(1) == label[:, 0]  # (tasks * query,)
-        hits.append(right.view(-1, queries).double().mean(1))
-    return torch.cat(hits)
+    rows = []
+    for support_x, support_y, query_x, query_y in zip(*tasks, strict=True):
+        adapted = [learner.adapt(support_x, support_y, steps)[-1] for learner in learners]
+        answers = []
+        for image in query_x.split(1):  # (1, *input)
+            company = torch.cat([support_x, image])  # (support + 1, *input)
+            with torch.no_grad():
+                pairs = zip(learners, adapted, strict=True)
+                outputs = [learner.predict(company, weights, steps)[-1] for learner, weights in pairs]  # (ways,) each
+            answers.append(torch.stack(outputs).mean(0).argmax())
+        rows.append((torch.stack(answers) == query_y).double().mean())
+    return torch.stack(rows)
 
 
 def _test_batch(chosen: Configuration, queries: int, test_tasks: int) -> TaskBatch:
