@@ -84,7 +84,7 @@ test where they are not those of training.
 """
 
 MAIN = ("maml", "maml++")
-SHIPPED = (*MAIN, "one-step-cosine")  # whose checkpoints --weights keeps: MAML also as its paper trains it
+SHIPPED = (*MAIN, "one-step-cosine", "one-step-maml++")  # whose checkpoints --weights keeps: also with one inner step
 
 BUDGETS: dict[str, dict[str, int]] = {
     "glyphs": {

@@ -94,7 +94,9 @@ def test_the_glyph_network_tells_new_characters_apart():
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_learner_ships_in_one_call(name):
     learner, configuration = mamlkit.pretrained_learner(name)
-    run = "one-step-cosine" if configuration.learner.inner_steps == 1 else configuration.learner.learner
+    run = configuration.learner.learner
+    if configuration.learner.inner_steps == 1:
+        run = {"maml": "one-step-cosine", "maml++": "one-step-maml++"}[run]
     assert f"-{run}-{configuration.tasks.ways}way-" in name
     size = sum(value.numel() * value.element_size() for value in mamlkit.pretrained(name).values())
     assert size < 1_000_000
