@@ -141,7 +141,7 @@ NETWORKS = {
 # The paper's 1e-3 is slower on the strided network over as few outer steps as these.
 OUTER_LR = {"glyphs": 1e-3, "omniglot": 3e-3, "omniglot-pooled": 1e-3, "omniglot-long": 1e-3}
 # The share of the epochs for which the multi-step loss is annealed: 10 of 100 in the paper. A tenth of a short run of the pooled
-# network are 200 outer steps, too few: MAML++ stayed behind the same stretch of the long runs, which anneal for 1,000.
+# network would be 200 outer steps; the long runs anneal for 1,000, and so do these.
 ANNEALED_SHARE = {"glyphs": 0.1, "omniglot": 0.1, "omniglot-pooled": 0.4, "omniglot-long": 0.1}
 
 
