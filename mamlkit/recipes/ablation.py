@@ -51,8 +51,9 @@ OFF: dict[str, Any] = {
 ON: dict[str, Any] = {"learner": "maml++", "cosine": True}
 # MAML as its paper has it for 5-way Omniglot, and the same inner loop with parts of MAML++. The multi-step loss is none of them:
 # with one step it is MAML's.
-ONE_STEP: dict[str, Any] = {"learner": "maml", "inner_steps": 1, "inner_lr": 0.4, "test_steps": 3}
-ONE_STEP_OFF: dict[str, Any] = {**OFF, "inner_steps": 1, "inner_lr": 0.4, "cosine": True}
+ONE_STEP_LOOP: dict[str, Any] = {"inner_steps": 1, "inner_lr": 0.4}
+ONE_STEP: dict[str, Any] = {"learner": "maml", **ONE_STEP_LOOP, "test_steps": 3}
+ONE_STEP_OFF: dict[str, Any] = {**OFF, **ONE_STEP_LOOP, "cosine": True}
 RUNS: dict[str, dict[str, Any]] = {
     "maml": {"learner": "maml"},
     "maml++": ON,

@@ -36,7 +36,7 @@ def measure_protocols(
         ``"support set and one image"``, inductive), ``accuracy`` and ``ci95`` over tasks.
     """
     rows = []
-    for together in [learners[:1], learners][: len(learners)]:  # one checkpoint alone is all of them
+    for together in (learners[:1], learners) if len(learners) > 1 else (learners,):
         for queries in QUERIES:
             tasks = _test_batch(chosen, queries, test_tasks)
             found = evaluate_ensemble(together, tasks, steps=steps, chunk=CHUNK).accuracies
