@@ -38,7 +38,7 @@ def pretrained_learner(name: str, *, root: Path | None = None) -> tuple[Learner,
     """A shipped learner, ready for ``mamlkit.evaluate``, and the configuration that it was trained with.
 
     Args:
-        name: of a learner, for instance ``"omniglot-maml++-5way-1shot-seed0"``, which also has inner rates and batch-norm rows.
+        name: of a learner, for instance ``"omniglot-long-maml++-5way-1shot-seed0"``: it has inner rates and batch-norm rows too.
         root: folder of the data, for ``configuration.build_tasks("test")``.
 
     Raises:
